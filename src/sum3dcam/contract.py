@@ -1,0 +1,168 @@
+"""Names, dtypes, axes and units of everything that crosses a border: graph, artefact card, wire.
+
+Axes: B batch, N clips of one request, C channels, T/H/W frames and pixels of the input clip, t/h/w the grid of a
+tap, K classes. Boxes are half-open [x1, y1, x2, y2) in pixels of the source video.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from sum3dcam.errors import ArtifactError
+
+CONTRACT_VERSION = 1
+
+# The graph's tensors.
+CLIP = "clip"  # uint8 (B,T,H,W,C), decoded pixels; normalisation happens inside the graph
+TARGET = "target"  # int64 (B,), class to explain; TOP_CLASS asks for the argmax
+LOGITS = "logits"  # float32 (B,K), before softmax
+EXPLAINED = "explained"  # int64 (B,), the class that was explained
+SALIENCY = "saliency"  # float32 (B,T,H,W) in [0,1]: DEFAULT_METHOD over the card's taps, divided by its own max
+TOP_CLASS = -1
+
+# Low-resolution grids, float32 (B,t,h,w), one of each per tap: A activation, G = d logit / d A, both (B,c,t,h,w).
+GRIDS = (
+    "activation",  # sum_c A
+    "gradient",  # sum_c G
+    "gradcam",  # sum_c mean_thw(G)_c A_c
+    "layercam",  # sum_c ReLU(G) A
+    "hirescam",  # sum_c G A
+)
+
+EXPLAIN_GRAPH = "explain"
+LABELS_GRAPH = "labels"
+
+DEFAULT_METHOD = "sum3dcam"
+
+# A map whose maximum is at or below this is all zero and its tap is reported "empty".
+EMPTY_MAX = 1e-20
+
+# Where the card travels: ONNX metadata property / TorchScript extra file.
+CARD_KEY = "sum3dcam_card"
+
+# Request options (flat keys). `data` (or TorchServe's `body`) holds the bytes.
+EXPLAIN_MODES = ("none", "boxes", "maps", "grids")
+BOX_MODES = ("union", "largest", "all")
+MAP_DTYPES = ("u8", "f16", "f32")
+FORMATS = ("json", "safetensors")
+OPTION_KEYS = (
+    "explain",
+    "method",
+    "taps",
+    "target",
+    "top_k",
+    "threshold",
+    "box_mode",
+    "map_dtype",
+    "format",
+    "deadline_ms",
+    "request_id",
+)
+
+# The reply.
+ENVELOPE_KEY = "envelope"  # the safetensors metadata entry that carries the JSON envelope
+MAPS = "maps"  # tensor of a maps reply: (N,T,H,W)
+JSON_TYPE = "application/json"
+SAFETENSORS_TYPE = "application/vnd.safetensors"
+
+
+def grid_name(grid: str, tap: str) -> str:
+    """Name of a tap's grid among the graph's outputs and in a grids reply.
+
+    >>> grid_name("gradient", "layer2")
+    'gradient_layer2'
+    """
+    return f"{grid}_{tap}"
+
+
+def output_names(graph: str, taps: Sequence[str]) -> tuple[str, ...]:
+    """The graph's outputs, in their order (TorchScript returns them as a tuple)."""
+    if graph == LABELS_GRAPH:
+        return (LOGITS,)
+    return (LOGITS, EXPLAINED, SALIENCY, *(grid_name(grid, tap) for tap in taps for grid in GRIDS))
+
+
+@dataclass(frozen=True)
+class Tap:
+    """An intermediate feature map that attribution reads: (B,channels,t,h,w) after its ReLU."""
+
+    name: str
+    channels: int
+    grid_thw: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What an artefact says of itself; a server needs nothing else.
+
+    `preprocessing` names how a frame becomes (size, size) pixels before the graph; mean and std are in the graph.
+    `parity` holds the rows of the export's parity table.
+    """
+
+    graph: str
+    model: str
+    labels: tuple[str, ...]
+    num_frames: int
+    size_px: int
+    num_channels: int
+    preprocessing: str
+    taps: tuple[Tap, ...]
+    gates: tuple[str, ...]
+    weights_sha256: str
+    package_version: str
+    parity: tuple[Mapping[str, Any], ...] = ()
+    contract_version: int = CONTRACT_VERSION
+
+    @property
+    def tap_names(self) -> tuple[str, ...]:
+        return tuple(tap.name for tap in self.taps)
+
+    @property
+    def clip_shape_THWC(self) -> tuple[int, int, int, int]:
+        return (self.num_frames, self.size_px, self.size_px, self.num_channels)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return output_names(self.graph, self.tap_names)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str | None) -> "Card":
+        """Reads a card.
+
+        Raises:
+            ArtifactError: no card, not a card, or a card of another contract version.
+        """
+        if not text:
+            raise ArtifactError(
+                f"the file carries no '{CARD_KEY}' metadata: it was not made by export/to_onnx.py or "
+                "export/to_torchscript.py; export it again"
+            )
+        try:
+            raw = json.loads(text)
+            version = raw["contract_version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError("the artefact's card is not readable; export it again", got=text[:80]) from error
+        if version != CONTRACT_VERSION:
+            raise ArtifactError(
+                "the artefact was exported for another contract version; export it again with this package",
+                got=version,
+                allowed=CONTRACT_VERSION,
+            )
+        names = {field.name for field in fields(Card)}
+        if set(raw) != names:
+            raise ArtifactError(
+                "the artefact's card has other fields than this contract's; export it again",
+                got=sorted(set(raw) ^ names),
+                allowed=sorted(names),
+            )
+        raw["labels"] = tuple(raw["labels"])
+        raw["gates"] = tuple(raw["gates"])
+        raw["taps"] = tuple(
+            Tap(name=tap["name"], channels=tap["channels"], grid_thw=tuple(tap["grid_thw"])) for tap in raw["taps"]
+        )
+        raw["parity"] = tuple(raw["parity"])
+        return Card(**raw)
