@@ -1,0 +1,176 @@
+"""The prediction drawn on its video: an mp4 at the source's own size and frame rate, and a contact sheet."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TypeAlias
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
+
+from sum3dcam.client.colormaps import DEFAULT_COLORMAP
+from sum3dcam.client.prediction import XYXY, Clip, Prediction
+from sum3dcam.client.rebuild import rebuild_maps
+from sum3dcam.client.shading import Frame, caption, draw_boxes, draw_caption, palette, shade
+from sum3dcam.client.source import Source, SourceFrame, open_source
+from sum3dcam.errors import RequestError
+
+CRF = "18"  # x264's "visually lossless"
+# The colours that conversion from RGB gives here, said in the file, for players guess by the picture's size.
+BT_601 = int(Colorspace.SMPTE170M)
+LIMITED = int(ColorRange.MPEG)
+SHEET_FRAMES = 8
+SHEET_COLUMNS = 4
+TILE_WIDTH_PX = 384
+GAP_PX = 4
+
+Draw: TypeAlias = Callable[[SourceFrame, float], None]
+
+
+def write_overlay(prediction: Prediction, *, source: Path, output: Path, colormap: str = DEFAULT_COLORMAP) -> None:
+    """Writes the video again with heat map, boxes and caption, as H.264 in mp4. Memory does not grow with its length.
+
+    Args:
+        prediction: a reply to explain="maps" or "grids".
+        source: the video that was predicted.
+        output: where the mp4 goes; it appears only when it is whole.
+        colormap: a key of `colormaps.COLORMAPS`.
+
+    Raises:
+        RequestError: no maps in the reply, or the source is not the video that was predicted.
+        UnreadableMediaError: the source cannot be decoded.
+        BadOptionError: unknown colormap.
+    """
+    draw = drawer(prediction, colormap=colormap)
+    with open_source(source) as opened, _encoder(output, prediction=prediction, source=opened) as encode:
+        for picture in opened.frames:
+            draw(picture, float(picture.pts * opened.time_base))
+            encode(picture)
+
+
+def contact_sheet(
+    prediction: Prediction,
+    *,
+    source: Path,
+    output: Path,
+    colormap: str = DEFAULT_COLORMAP,
+    num_frames: int = SHEET_FRAMES,
+) -> None:
+    """Writes one PNG with evenly spaced frames of the overlay, first and last among them, row by row.
+
+    Raises:
+        As `write_overlay`.
+    """
+    draw = drawer(prediction, colormap=colormap)
+    wanted = set(np.linspace(0, prediction.video.num_frames - 1, num_frames).round().astype(int).tolist())
+    tiles: list[Frame] = []
+    with open_source(source) as opened:
+        for picture in islice(opened.frames, prediction.video.num_frames):
+            if picture.index in wanted:
+                draw(picture, float(picture.pts * opened.time_base))
+                tiles.append(_tile(picture.frame_HWC))
+    if not tiles:
+        raise RequestError("the source gave none of the frames that were predicted", got=source.name)
+    columns = min(SHEET_COLUMNS, len(tiles))
+    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
+    rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
+    _, png = cv2.imencode(".png", np.vstack(rows)[..., ::-1])
+    with _writing(output):
+        output.write_bytes(png.tobytes())
+
+
+def drawer(prediction: Prediction, *, colormap: str = DEFAULT_COLORMAP) -> Draw:
+    """A function that draws the prediction on a picture, in place, given the picture's time in seconds.
+
+    Raises:
+        RequestError: no maps in the reply; from the function, a picture of another size than was predicted.
+        BadOptionError: unknown colormap.
+    """
+    palette(colormap)
+    maps_NTHW = rebuild_maps(prediction)
+    region = prediction.map_region_xyxy_px
+    if region is None:
+        raise RequestError("the reply does not say where its maps lie; ask with explain='maps'")
+    size_wh = (prediction.video.width_px, prediction.video.height_px)
+    starts = [clip.start_frame for clip in prediction.clips]
+    boxes: dict[int, list[XYXY]] = {}
+    for clip in prediction.clips:
+        for box in clip.boxes:
+            boxes.setdefault(box.frame, []).append(box.box_xyxy_px)
+
+    def draw(picture: SourceFrame, seconds: float) -> None:
+        frame_HWC = picture.frame_HWC
+        if (frame_HWC.shape[1], frame_HWC.shape[0]) != size_wh:
+            raise RequestError(
+                "the source's pictures are of another size than those predicted: is it the same video?",
+                got=(frame_HWC.shape[1], frame_HWC.shape[0]),
+                allowed=size_wh,
+            )
+        clip = _clip_at(prediction.clips, starts, picture.index)
+        if clip is not None:
+            map_hw = maps_NTHW[clip.index, picture.index - clip.start_frame]
+            shade(frame_HWC, map_hw, region_xyxy_px=region, colormap=colormap)
+        draw_boxes(frame_HWC, boxes.get(picture.index, ()))
+        labels = prediction.video.labels if clip is None else clip.labels
+        explained = None if clip is None or clip.explained is None else clip.explained.label
+        draw_caption(frame_HWC, caption(labels, seconds=seconds, explained=explained))
+
+    return draw
+
+
+def _clip_at(clips: tuple[Clip, ...], starts: list[int], frame: int) -> Clip | None:
+    found = bisect_right(starts, frame) - 1
+    return clips[found] if found >= 0 and frame < clips[found].end_frame else None
+
+
+def _tile(frame_HWC: Frame) -> Frame:
+    """The frame TILE_WIDTH_PX wide, with a white gap to its right and below."""
+    height, width = frame_HWC.shape[:2]
+    size = (TILE_WIDTH_PX, max(round(height * TILE_WIDTH_PX / width), 1))
+    interpolation = cv2.INTER_AREA if width > TILE_WIDTH_PX else cv2.INTER_LINEAR
+    tile_HWC = np.asarray(cv2.resize(frame_HWC, size, interpolation=interpolation), np.uint8)
+    return np.pad(tile_HWC, ((0, GAP_PX), (0, GAP_PX), (0, 0)), constant_values=255)
+
+
+def pixel_format(width_px: int, height_px: int) -> str:
+    """4:2:0 plays everywhere but halves the colour planes, which needs even sides. An odd side keeps full colour
+    (4:4:4, played by ffmpeg, VLC, mpv and Chrome) rather than growing a pixel: the overlay has the source's size."""
+    return "yuv444p" if width_px % 2 or height_px % 2 else "yuv420p"
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except (av.FFmpegError, OSError) as error:
+        raise RequestError("the picture could not be written", got=f"{output}: {error}") from error
+
+
+@contextmanager
+def _encoder(output: Path, *, prediction: Prediction, source: Source) -> Iterator[Callable[[SourceFrame], None]]:
+    partial = output.with_name(f".{output.name}.part")
+    width, height = prediction.video.width_px, prediction.video.height_px
+    with _writing(output):
+        try:
+            with av.open(str(partial), "w", format="mp4", options={"movflags": "faststart"}) as container:
+                stream = container.add_stream("libx264", rate=source.fps, options={"crf": CRF, "preset": "veryfast"})
+                stream.width, stream.height, stream.pix_fmt = width, height, pixel_format(width, height)
+                context = stream.codec_context
+                context.time_base, context.sample_aspect_ratio = source.time_base, source.pixel_aspect
+                context.colorspace, context.color_range = BT_601, LIMITED
+
+                def encode(picture: SourceFrame) -> None:
+                    frame = av.VideoFrame.from_ndarray(picture.frame_HWC, format="rgb24")
+                    frame.pts, frame.time_base, frame.duration = picture.pts, source.time_base, picture.duration
+                    container.mux(stream.encode(frame))
+
+                yield encode
+                container.mux(stream.encode(None))
+            partial.replace(output)
+        finally:
+            partial.unlink(missing_ok=True)

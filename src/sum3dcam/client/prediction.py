@@ -1,0 +1,206 @@
+"""A server's answer as frozen, typed values; the same whichever transport brought it.
+
+Times are None where the source has no clock: a single image, an .npy clip.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sum3dcam import wire
+from sum3dcam.contract import CONTRACT_VERSION, MAPS
+from sum3dcam.errors import ServerError
+
+Array: TypeAlias = npt.NDArray[np.float32]
+XYXY: TypeAlias = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Label:
+    """A class and its softmax score in [0,1]."""
+
+    index: int
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Explained:
+    """The class that maps and boxes speak for."""
+
+    index: int
+    label: str
+
+
+@dataclass(frozen=True)
+class Box:
+    """A half-open [x1, y1, x2, y2) in pixels of the source video; `frame` counts from the source's first."""
+
+    frame: int
+    time_seconds: float | None
+    box_xyxy_px: XYXY
+    score: float
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip of the video, frames [start_frame, end_frame).
+
+    `explained` and `method` are None when nothing was explained; `empty_taps` are those that said nothing.
+    """
+
+    index: int
+    start_frame: int
+    end_frame: int
+    start_seconds: float | None
+    end_seconds: float | None
+    labels: tuple[Label, ...]
+    explained: Explained | None
+    method: str | None
+    taps: tuple[str, ...]
+    empty_taps: tuple[str, ...]
+    boxes: tuple[Box, ...]
+
+
+@dataclass(frozen=True)
+class Video:
+    """The whole video; `labels` are the mean softmax over its clips, best first.
+
+    The last clip was filled with `padded_frames` repeated frames, which are not counted in `num_frames`.
+    """
+
+    num_frames: int
+    width_px: int
+    height_px: int
+    fps: float | None
+    duration_seconds: float | None
+    padded_frames: int
+    labels: tuple[Label, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the server answered.
+
+    Attributes:
+        envelope: the reply's JSON object as it came.
+        map_region_xyxy_px: the rectangle of the source that the maps cover, None when nothing was explained.
+        maps_NTHW: float32 in [0,1], N clips of T frames; None unless asked for with explain="maps".
+        grids: float32 (N,t,h,w) keyed by `contract.grid_name`; empty unless asked for with explain="grids".
+    """
+
+    request_id: str | None
+    model: Mapping[str, Any]
+    video: Video
+    clips: tuple[Clip, ...]
+    map_region_xyxy_px: XYXY | None
+    maps_NTHW: Array | None
+    grids: Mapping[str, Array]
+    envelope: Mapping[str, Any]
+
+    @property
+    def clip_length(self) -> int:
+        """Frames of one clip, padding included."""
+        return (self.video.num_frames + self.video.padded_frames) // max(len(self.clips), 1)
+
+    def without_tensors(self) -> "Prediction":
+        """The same answer without its maps and grids, to keep for many videos."""
+        return replace(self, maps_NTHW=None, grids={})
+
+
+def read_reply(body: bytes) -> Prediction:
+    """The prediction in a reply's body.
+
+    Raises:
+        Sum3DCamError: the leaf that the error envelope names, if it is one; `ServerError` if the bytes are no reply
+            of this contract version.
+    """
+    try:
+        envelope, tensors = wire.decode_reply(body)
+        version = envelope["contract_version"]
+        if version != CONTRACT_VERSION:
+            raise ServerError(
+                "the server speaks another contract version; use the client of its release",
+                got=version,
+                allowed=CONTRACT_VERSION,
+            )
+        return _from_envelope(envelope, tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ServerError(
+            "the reply lacks something that the contract promises; client and server are of different releases",
+            got=f"{type(error).__name__}: {error}",
+        ) from error
+
+
+def _from_envelope(envelope: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> Prediction:
+    region = envelope.get("map_region_xyxy_px")
+    maps = tensors.get(MAPS)
+    for name, tensor in tensors.items():
+        if tensor.ndim != 4 or len(tensor) != len(envelope["clips"]):
+            raise ValueError(f"{name} {tensor.shape} is not one item for each of {len(envelope['clips'])} clips")
+    return Prediction(
+        request_id=envelope.get("request_id"),
+        model=envelope["model"],
+        video=_video(envelope["video"]),
+        clips=tuple(_clip(clip) for clip in envelope["clips"]),
+        map_region_xyxy_px=None if region is None else _xyxy(region),
+        maps_NTHW=None if maps is None else _unit_float(maps),
+        grids={name: grid.astype(np.float32, copy=False) for name, grid in tensors.items() if name != MAPS},
+        envelope=envelope,
+    )
+
+
+def _video(raw: Mapping[str, Any]) -> Video:
+    return Video(
+        num_frames=raw["num_frames"],
+        width_px=raw["width_px"],
+        height_px=raw["height_px"],
+        fps=raw.get("fps"),
+        duration_seconds=raw.get("duration_seconds"),
+        padded_frames=raw["padded_frames"],
+        labels=_labels(raw["labels"]),
+    )
+
+
+def _clip(raw: Mapping[str, Any]) -> Clip:
+    explained = raw.get("explained")
+    return Clip(
+        index=raw["index"],
+        start_frame=raw["start_frame"],
+        end_frame=raw["end_frame"],
+        start_seconds=raw.get("start_seconds"),
+        end_seconds=raw.get("end_seconds"),
+        labels=_labels(raw["labels"]),
+        explained=None if explained is None else Explained(index=explained["index"], label=explained["label"]),
+        method=raw.get("method"),
+        taps=tuple(raw.get("taps") or ()),
+        empty_taps=tuple(raw.get("empty_taps") or ()),
+        boxes=tuple(_box(box) for box in raw.get("boxes") or ()),
+    )
+
+
+def _box(raw: Mapping[str, Any]) -> Box:
+    return Box(
+        frame=raw["frame"],
+        time_seconds=raw.get("time_seconds"),
+        box_xyxy_px=_xyxy(raw["box_xyxy_px"]),
+        score=raw["score"],
+    )
+
+
+def _labels(raw: Any) -> tuple[Label, ...]:
+    return tuple(Label(index=item["index"], label=item["label"], score=item["score"]) for item in raw)
+
+
+def _xyxy(raw: Any) -> XYXY:
+    x1, y1, x2, y2 = (float(value) for value in raw)
+    return x1, y1, x2, y2
+
+
+def _unit_float(maps: npt.NDArray[Any]) -> Array:
+    if maps.dtype == np.uint8:
+        return maps.astype(np.float32) / np.float32(255)
+    return maps.astype(np.float32, copy=False)

@@ -1,0 +1,82 @@
+"""What both transports do before sending: options to text, and the size checked against the limit."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+from sum3dcam.errors import TooLargeError
+
+DEFAULT_MODEL = "resnext-mini"
+# Longer than the server gives a worker for a batch (responseTimeout): its own answer comes first.
+DEFAULT_TIMEOUT_SECONDS = 360.0
+# One number for what goes out and what comes back, on both transports.
+DEFAULT_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+
+
+class Options(TypedDict, total=False):
+    """The request's options. One that is left out, or None, is not sent: the server's default holds.
+
+    Attributes:
+        explain: "none", "boxes", "maps" or "grids".
+        method: a key of `attribution.maps.METHODS`.
+        taps: names of taps; a string is sent as it is ("layer1,layer2").
+        target: class to explain, as an index or a label; "top" is each clip's best.
+        top_k: how many labels to answer.
+        threshold: a box holds what exceeds threshold times the clip's maximum.
+        box_mode: "union", "largest" or "all".
+        map_dtype: "u8", "f16" or "f32".
+        format: "json" or "safetensors".
+        deadline_ms: an item not begun by then is answered with an error, not computed.
+        request_id: comes back in the reply.
+    """
+
+    explain: str | None
+    method: str | None
+    taps: str | Sequence[str] | None
+    target: int | str | None
+    top_k: int | None
+    threshold: float | None
+    box_mode: str | None
+    map_dtype: str | None
+    format: str | None
+    deadline_ms: int | None
+    request_id: str | None
+
+
+def option_texts(options: Mapping[str, object]) -> dict[str, str]:
+    """The options given, as the flat texts of the wire.
+
+    >>> option_texts({"explain": "maps", "taps": ("layer1", "layer2"), "top_k": 3, "target": None})
+    {'explain': 'maps', 'taps': 'layer1,layer2', 'top_k': '3'}
+    """
+    return {key: _text(value) for key, value in options.items() if value is not None}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ",".join(str(item) for item in value)
+    return str(value)
+
+
+def check_size(num_bytes: int, *, max_message_bytes: int) -> None:
+    """Refuses a request that the server would drop without saying why.
+
+    Raises:
+        TooLargeError: more bytes than the limit.
+    """
+    if num_bytes > max_message_bytes:
+        raise TooLargeError(
+            "the request is larger than max_message_bytes and was not sent; cut the video, or raise the limit here "
+            "and the server's max_request_size with it",
+            got=num_bytes,
+            allowed=max_message_bytes,
+        )
+
+
+def reply_too_large(*, got: object, max_message_bytes: int) -> TooLargeError:
+    """The error for a reply beyond the limit."""
+    return TooLargeError(
+        "the reply is larger than max_message_bytes; ask for less (explain='boxes' or 'grids', map_dtype='u8', a "
+        "shorter video), or raise the limit",
+        got=got,
+        allowed=max_message_bytes,
+    )

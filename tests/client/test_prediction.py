@@ -1,0 +1,71 @@
+"""Replies that keep the contract are read; others are refused by name."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sum3dcam.client.prediction import read_reply
+from sum3dcam.errors import ServerError
+
+
+def test_a_labels_reply_has_neither_maps_nor_grids(make: Any) -> None:
+    envelope = make.envelope(map_region_xyxy_px=None)
+    for clip in envelope["clips"]:
+        clip.update(explained=None, method=None, taps=[], empty_taps=[], boxes=[])
+    prediction = read_reply(make.reply(envelope))
+    assert prediction.maps_NTHW is None
+    assert prediction.grids == {}
+    assert prediction.map_region_xyxy_px is None
+    assert prediction.clips[0].explained is None
+
+
+def test_a_source_without_a_clock_has_no_times(make: Any) -> None:
+    envelope = make.envelope()
+    envelope["video"].update(fps=None, duration_seconds=None)
+    for clip in envelope["clips"]:
+        clip.update(start_seconds=None, end_seconds=None)
+    prediction = read_reply(make.reply(envelope))
+    assert (prediction.video.fps, prediction.clips[0].start_seconds) == (None, None)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_float_maps_are_given_as_float32(make: Any, dtype: Any) -> None:
+    maps = (make.blob_maps(2) / 255.0).astype(dtype)
+    prediction = read_reply(make.reply(make.envelope(), {"maps": maps}))
+    assert prediction.maps_NTHW is not None
+    np.testing.assert_array_equal(prediction.maps_NTHW, maps.astype(np.float32))
+
+
+def test_grids_are_not_maps(make: Any) -> None:
+    grids = {
+        "activation_layer1": np.ones((2, 2, 3, 3), np.float32),
+        "gradient_layer1": np.ones((2, 2, 3, 3), np.float32),
+    }
+    prediction = read_reply(make.reply(make.envelope(), grids))
+    assert prediction.maps_NTHW is None
+    assert set(prediction.grids) == set(grids)
+
+
+def test_tensors_are_dropped_and_the_answer_stays(make: Any) -> None:
+    prediction = read_reply(make.reply(make.envelope(), {"maps": make.blob_maps(2)}))
+    kept = prediction.without_tensors()
+    assert kept.maps_NTHW is None
+    assert kept.clips == prediction.clips
+
+
+def test_a_reply_without_a_promised_key_is_refused(make: Any) -> None:
+    envelope = make.envelope()
+    del envelope["video"]["width_px"]
+    with pytest.raises(ServerError, match="width_px"):
+        read_reply(make.reply(envelope))
+
+
+def test_tensors_for_another_number_of_clips_are_refused(make: Any) -> None:
+    with pytest.raises(ServerError, match="each of 2 clips"):
+        read_reply(make.reply(make.envelope(), {"maps": make.blob_maps(3)}))
+
+
+def test_another_contract_version_is_refused(make: Any) -> None:
+    with pytest.raises(ServerError):
+        read_reply(make.reply(make.envelope(contract_version=2)))
