@@ -1,0 +1,1 @@
+"""How well labels and maps hold against ground truth."""

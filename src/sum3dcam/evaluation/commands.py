@@ -1,0 +1,82 @@
+"""`sum3dcam evaluate`: an artefact against a data set with ground truth."""
+
+import shlex
+from pathlib import Path
+
+import click
+from rich.console import Console
+from tqdm import tqdm
+
+from sum3dcam.errors import Sum3DCamError
+from sum3dcam.evaluation.kinds import map_kinds
+from sum3dcam.evaluation.picture import write_picture
+from sum3dcam.evaluation.prepare import prepare
+from sum3dcam.evaluation.provenance import provenance, shown_path
+from sum3dcam.evaluation.rendered import LabelledVideos, read_rendered
+from sum3dcam.evaluation.report import EXPLAINED, dumps, render, to_json
+from sum3dcam.evaluation.study import TARGETS, Settings, VideoCounts, count_video
+from sum3dcam.evaluation.summary import Summary, summarise
+from sum3dcam.serving.engines import Engine, load_engine
+
+# What the table needs: a narrower terminal wraps its lines, which is better than figures cut short.
+TABLE_WIDTH = 165
+
+
+def evaluate(engine: Engine, data: LabelledVideos, *, settings: Settings) -> Summary:
+    """Runs the artefact over the videos, with a progress bar on stderr.
+
+    Raises:
+        ValueError: a data set without ground truth, or one that does not fit the artefact.
+        Sum3DCamError: an artefact without an explain graph, or a video that cannot be decoded.
+    """
+    kinds = map_kinds(engine.card.tap_names)
+    counts: list[VideoCounts] = []
+    for video in tqdm(data.videos, desc="evaluate", unit="video"):
+        prepared = prepare(video, card=engine.card)
+        counts.append(count_video(engine, prepared, kinds=kinds, settings=settings))
+    return summarise(counts, kinds=kinds, settings=settings)
+
+
+@click.command("evaluate")
+@click.option(
+    "--artifact", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Explain graph."
+)
+@click.option(
+    "--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Rendered data set."
+)
+@click.option("--limit", type=click.IntRange(1), help="First videos only.")
+@click.option("--target", default="true", show_default=True, type=click.Choice(list(TARGETS)), help="Class explained.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:INDEX.")
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(1), help="The engine's threads.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there.")
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Write a PNG there.")
+def evaluate_command(
+    artifact: Path,
+    data: Path,
+    limit: int | None,
+    target: str,
+    device: str,
+    threads: int,
+    json_path: Path | None,
+    picture: Path | None,
+) -> None:
+    """Accuracy, and MaxBoxAcc and pointing game of every map against trivial boxes, with 95 % intervals."""
+    try:
+        videos = read_rendered(data, limit=limit)
+        engine = load_engine(artifact, device=device, num_threads=threads)
+        summary = evaluate(engine, videos, settings=Settings(target=target))
+    except (Sum3DCamError, ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    title = f"{engine.card.model} on {shown_path(data)} ({summary.num_videos} videos)"
+    Console(width=max(Console().width, TABLE_WIDTH)).print(render(summary, title=title))
+    if json_path is not None:
+        words = ["sum3dcam", "evaluate", "--artifact", shown_path(artifact), "--data", shown_path(data)]
+        words += ["--target", target, "--device", device, *(["--limit", str(limit)] if limit else [])]
+        head = provenance(
+            command=shlex.join(words), artifact=artifact, engine=engine, data=data, data_provenance=videos.provenance
+        )
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(dumps(to_json(summary, provenance=head)) + "\n")
+    if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        write_picture(summary, picture, title=f"{title}; maps of {EXPLAINED[target]}")

@@ -1,0 +1,73 @@
+"""Oracle: geometry worked out by hand; real files written by the rendered data set."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sum3dcam.evaluation.prepare import prepare, truth_in_map
+from sum3dcam.evaluation.rendered import read_rendered
+from sum3dcam.synthetic.dataset import write_dataset
+from sum3dcam.video.geometry import Geometry
+
+# 200x100 to 32x16, then the middle 16 columns: the crop covers columns 50..150 of the source, 6.25 px per map pixel.
+WIDE = Geometry(
+    source_width_px=200,
+    source_height_px=100,
+    resized_width_px=32,
+    resized_height_px=16,
+    crop_left_px=8,
+    crop_top_px=0,
+    size_px=16,
+)
+
+
+def test_truth_is_brought_into_map_pixels_and_cut_at_the_crop():
+    truth = truth_in_map([[62.5, 25, 125, 50], [0, 0, 75, 100], [100, 0, 200, 100]], geometry=WIDE)
+    np.testing.assert_allclose(truth, [[2, 4, 12, 8], [0, 0, 4, 16], [8, 0, 16, 16]])
+
+
+def test_truth_outside_the_crop_is_none():
+    assert np.isnan(truth_in_map([[0, 0, 50, 100], [160, 10, 190, 90]], geometry=WIDE)).all()
+
+
+@pytest.fixture(scope="module")
+def data_set(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("rendered")
+    write_dataset(directory, num_videos=3, seed=5, difficulty="easy", num_frames=6, width=96, height=64)
+    return directory
+
+
+def test_the_rendered_data_set_is_read_with_its_truth_and_origin(data_set):
+    videos = read_rendered(data_set, limit=2)
+    assert len(videos.videos) == 2
+    assert {video.label for video in videos.videos} <= set(videos.labels)
+    assert all(video.boxes_xyxy_px.shape == (6, 4) for video in videos.videos)
+    assert (videos.provenance["seed"], videos.provenance["difficulty"]) == (5, "easy")
+    assert videos.provenance["videos_in_set"] == 3
+
+
+def test_a_video_becomes_clips_and_truth_for_its_real_frames(data_set, make_engine):
+    videos = read_rendered(data_set)
+    card = make_engine(num_frames=4, size_px=32, labels=videos.labels).card
+    prepared = prepare(videos.videos[1], card=card)
+    assert prepared.clips_NTHWC.shape == (2, 4, 32, 32, 3)
+    assert prepared.clips_NTHWC.dtype == np.uint8
+    assert prepared.truth_F4.shape == (6, 4)
+    assert videos.labels[prepared.label_index] == videos.videos[1].label
+    # 64 rows become 32: the tolerance of 15 source pixels halves, and so do heights.
+    assert prepared.tolerance_px == 7.5
+    np.testing.assert_allclose(prepared.truth_F4[:, 3], videos.videos[1].boxes_xyxy_px[:, 3] / 2, rtol=1e-6)
+
+
+def test_a_label_that_the_artefact_does_not_know_is_refused(data_set, make_engine):
+    video = read_rendered(data_set).videos[0]
+    with pytest.raises(ValueError, match="is not one of the artefact's"):
+        prepare(video, card=make_engine(num_frames=4, size_px=32).card)
+
+
+def test_annotations_of_another_length_than_the_video_are_refused(data_set, make_engine):
+    videos = read_rendered(data_set)
+    video = dataclasses.replace(videos.videos[0], boxes_xyxy_px=videos.videos[0].boxes_xyxy_px[:-1])
+    with pytest.raises(ValueError, match="6 frames decoded, 5 annotated"):
+        prepare(video, card=make_engine(num_frames=4, size_px=32, labels=videos.labels).card)
