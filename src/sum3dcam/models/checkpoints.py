@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from sum3dcam.errors import CheckpointError
@@ -53,7 +53,7 @@ def save_weights(path: Path, *, network: nn.Module, card: WeightsCard) -> None:
         if not name.endswith("num_batches_tracked")
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, path, metadata={CARD_KEY: json.dumps(asdict(card))})
+    path.write_bytes(save(state, metadata={CARD_KEY: json.dumps(asdict(card))}))
 
 
 def load_weights(
