@@ -1,0 +1,1 @@
+"""From (network, weights, taps) to one self-describing artefact."""

@@ -1,0 +1,234 @@
+"""One ONNX emitter per operator of the joint graph: (emission, *arguments of the call) -> name of the result."""
+
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from sum3dcam.attribution.grids import explained_class
+from sum3dcam.export import vjp
+from sum3dcam.export.joint import one_hot
+
+LAST = int(np.iinfo(np.int64).max)
+FIRST = int(np.iinfo(np.int64).min)
+
+aten = torch.ops.aten
+
+
+class Emission:
+    """The nodes and initialisers of the ONNX graph written so far; every name is made here."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[TensorProto] = []
+        self._weights: set[str] = set()
+        self._constants: dict[tuple[Any, ...], str] = {}
+
+    def node(self, kind: str, *inputs: Any, outputs: int = 1, **attributes: Any) -> Any:
+        """Appends a node; gives its output's name, or the tuple of them."""
+        number = len(self.nodes)
+        names = [f"{kind}_{number}"] if outputs == 1 else [f"{kind}_{number}_{index}" for index in range(outputs)]
+        arguments = ["" if value is None else self.value(value) for value in inputs]
+        self.nodes.append(helper.make_node(kind, arguments, names, name=f"{kind}_{number}", **attributes))
+        return names[0] if outputs == 1 else tuple(names)
+
+    def value(self, value: Any) -> str:
+        """The name of a tensor that is one already, or of a new constant: a float is float32, an int int64."""
+        if isinstance(value, str):
+            return value
+        dtype = np.float32 if isinstance(value, float) else np.int64
+        array = np.asarray(value, dtype)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self.weight(f"constant_{len(self._constants)}", array)
+        return self._constants[key]
+
+    def weight(self, name: str, array: np.ndarray[Any, Any]) -> str:
+        if name not in self._weights:  # a graph may read one weight at several places
+            self._weights.add(name)
+            self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
+        return name
+
+
+def _binary(kind: str) -> Callable[..., str]:
+    return lambda emit, a, b: emit.node(kind, a, b)
+
+
+def _axes(axes: int | Iterable[int]) -> list[int]:
+    return [axes] if isinstance(axes, int) else list(axes)
+
+
+def _reduce(kind: str) -> Callable[..., str]:
+    def emitter(emit: Emission, x: str, axes: int | Iterable[int], keepdim: bool = False) -> str:
+        return str(emit.node(kind, x, _axes(axes), keepdims=int(keepdim)))
+
+    return emitter
+
+
+def _conv3d(
+    emit: Emission,
+    x: str,
+    weight: str,
+    bias: str | None = None,
+    stride: Sequence[int] = (1, 1, 1),
+    padding: Sequence[int] = (0, 0, 0),
+    dilation: Sequence[int] = (1, 1, 1),
+    groups: int = 1,
+) -> Any:
+    inputs = (x, weight) if bias is None else (x, weight, bias)
+    return emit.node(
+        "Conv", *inputs, strides=list(stride), pads=[*padding, *padding], dilations=list(dilation), group=groups
+    )
+
+
+def _conv_transpose3d(
+    emit: Emission,
+    x: str,
+    weight: str,
+    bias: None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    output_padding: Sequence[int],
+    groups: int,
+    dilation: Sequence[int],
+) -> Any:
+    return emit.node(
+        "ConvTranspose",
+        x,
+        weight,
+        strides=list(stride),
+        pads=[*padding, *padding],
+        output_padding=list(output_padding),
+        dilations=list(dilation),
+        group=groups,
+    )
+
+
+def _max_pool3d(
+    emit: Emission,
+    x: str,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int] = (0, 0, 0),
+    dilation: Sequence[int] = (1, 1, 1),
+    ceil_mode: bool = False,
+    *,
+    outputs: int = 2,
+) -> Any:
+    # ONNX counts the indices over the whole tensor, batch included; scatter_to_maxima below uses them as such.
+    return emit.node(
+        "MaxPool",
+        x,
+        outputs=outputs,
+        kernel_shape=list(kernel),
+        strides=list(stride),
+        pads=[*padding, *padding],
+        dilations=list(dilation),
+        ceil_mode=int(ceil_mode),
+    )
+
+
+def _scatter_to_maxima(emit: Emission, gradient: str, indices: str, pooled_from: str) -> Any:
+    shape = emit.node("Shape", pooled_from)
+    count = emit.node("ReduceProd", shape, keepdims=1)
+    zeros = emit.node("ConstantOfShape", count, value=numpy_helper.from_array(np.zeros(1, np.float32)))
+    flat_indices, flat_gradient = (emit.node("Reshape", value, [-1]) for value in (indices, gradient))
+    summed = emit.node("ScatterElements", zeros, flat_indices, flat_gradient, axis=0, reduction="add")
+    return emit.node("Reshape", summed, shape)
+
+
+def _spread_mean(emit: Emission, gradient: str, axes: Sequence[int], keepdim: bool, sizes: Sequence[int]) -> Any:
+    count = float(np.prod([sizes[axis - 1] for axis in axes]))
+    if not keepdim:
+        gradient = emit.node("Unsqueeze", gradient, list(axes))
+    return emit.node("Expand", emit.node("Mul", gradient, 1 / count), [1, *sizes])
+
+
+def _transpose_weight(emit: Emission, weight: str, groups: int) -> Any:
+    (array,) = [tensor for tensor in emit.initializers if tensor.name == weight]
+    out_channels, in_per_group, *kernel = array.dims
+    grouped = emit.node("Reshape", weight, [groups, out_channels // groups, in_per_group, *kernel])
+    swapped = emit.node("Transpose", grouped, perm=[0, 2, 1, 3, 4, 5])
+    merged = emit.node("Reshape", swapped, [groups * in_per_group, out_channels // groups, *kernel])
+    axes = [axis for axis in (2, 3, 4) if array.dims[axis] > 1]
+    if not axes:
+        return merged
+    return emit.node("Slice", merged, [LAST] * len(axes), [FIRST] * len(axes), axes, [-1] * len(axes))
+
+
+def _explained_class(emit: Emission, logits: str, target: str) -> Any:
+    top = emit.node("ArgMax", logits, axis=1, keepdims=0)
+    return emit.node("Where", emit.node("Equal", target, -1), top, target)
+
+
+def _one_hot(emit: Emission, explained: str, classes: str, one: str) -> Any:
+    chosen = emit.node("Equal", emit.node("Unsqueeze", explained, [1]), classes)
+    return emit.node("Where", chosen, one, 0.0)
+
+
+def _linear(emit: Emission, x: str, weight: str, bias: str | None = None) -> Any:
+    return emit.node("Gemm", *((x, weight) if bias is None else (x, weight, bias)), transB=1)
+
+
+def _unflatten(emit: Emission, x: str, axis: int, sizes: Sequence[int]) -> Any:
+    return emit.node("Reshape", x, [*[0] * axis, *sizes])
+
+
+def _flatten(emit: Emission, x: str, axis: int = 0, last: int = -1) -> Any:
+    return emit.node("Reshape", x, [*[0] * axis, -1])
+
+
+def _where(emit: Emission, condition: str, chosen: Any, other: Any) -> Any:
+    return emit.node("Where", condition, chosen, float(other) if not isinstance(other, str) else other)
+
+
+def _to(emit: Emission, x: str, *_: Any, **__: Any) -> Any:
+    return emit.node("Cast", x, to=TensorProto.FLOAT)
+
+
+# Functions that stay whole when the graph's modules are traced: each has an emitter of its own.
+NAMED_FUNCTIONS = (explained_class, one_hot, vjp.transpose_weight, vjp.scatter_to_maxima, vjp.spread_mean)
+
+EMITTERS: Mapping[Any, Callable[..., Any]] = {
+    aten.permute.default: lambda emit, x, axes: emit.node("Transpose", x, perm=list(axes)),
+    aten.to.dtype: _to,
+    aten.sub.Tensor: _binary("Sub"),
+    aten.add.Tensor: _binary("Add"),
+    aten.mul.Tensor: _binary("Mul"),
+    aten.relu.default: lambda emit, x: emit.node("Relu", x),
+    aten.gt.Scalar: _binary("Greater"),
+    aten.where.ScalarOther: _where,
+    aten.conv3d.default: _conv3d,
+    aten.conv_transpose3d.input: _conv_transpose3d,
+    aten.max_pool3d.default: lambda emit, *args: _max_pool3d(emit, *args, outputs=1),
+    aten.max_pool3d_with_indices.default: _max_pool3d,
+    aten.mean.dim: _reduce("ReduceMean"),
+    aten.linear.default: _linear,
+    aten.matmul.default: _binary("MatMul"),
+    aten.t.default: lambda emit, x: emit.node("Transpose", x, perm=[1, 0]),
+    aten.flatten.using_ints: _flatten,
+    aten.reshape.default: lambda emit, x, shape: emit.node("Reshape", x, list(shape)),
+    vjp.transpose_weight: _transpose_weight,
+    vjp.scatter_to_maxima: _scatter_to_maxima,
+    vjp.spread_mean: _spread_mean,
+    explained_class: _explained_class,
+    one_hot: _one_hot,
+    # The grids and the saliency, written with torch's own functions and methods.
+    operator.getitem: lambda emit, values, index: values[index],
+    operator.add: _binary("Add"),
+    operator.mul: _binary("Mul"),
+    operator.truediv: _binary("Div"),
+    operator.gt: _binary("Greater"),
+    torch.relu: lambda emit, x: emit.node("Relu", x),
+    torch.matmul: _binary("MatMul"),
+    torch.where: _where,
+    "sum": _reduce("ReduceSum"),
+    "mean": _reduce("ReduceMean"),
+    "amax": _reduce("ReduceMax"),
+    "flatten": _flatten,
+    "unflatten": _unflatten,
+}

@@ -1,0 +1,187 @@
+"""The parity gate: an exported graph is compared with float64 autograd before it is signed (METHOD.md section 4).
+
+Structure: the joint graph in float64 equals float64 autograd, so no formula, tap, layout or batch is mixed up.
+Precision: the exported file errs hardly more than eager float32 autograd does on the same clips.
+"""
+
+import copy
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sum3dcam.attribution.grids import Saliency, explained_class, tap_grids
+from sum3dcam.contract import EXPLAINED, LOGITS, SALIENCY, TOP_CLASS, Card
+from sum3dcam.errors import ParityError
+from sum3dcam.export.joint import explain_graph
+from sum3dcam.export.prepare import Prepared, random_clips
+from sum3dcam.models import Classifier
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+Engine = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64]], Arrays]
+
+# None of these is the batch size of the example the graph was traced with; together they are 16 clips.
+BATCH_SIZES = (1, 3, 5, 7)
+STRUCTURE_CLIPS = 3
+STRUCTURE_TOLERANCE = 1e-9
+LOGITS_TOLERANCE = 1e-4
+# How often eager float32's error an engine may reach, and what counts as eager's error at least. Between ReLU flips a
+# map errs by 1e-7; one flip moves it by 1e-2 at a voxel and 1e-4 on average. A full-size network flips on every clip,
+# a small one on every tenth, so there the mean and the maximum of 16 clips are decided by which of the two programs
+# met a flip: the floors are one flip's size. The median over clips has none to speak of and finds low precision.
+MAP_ERRORS: Mapping[str, tuple[Callable[[npt.NDArray[Any]], float], float, float]] = {
+    "median": (lambda errors_NTHW: float(np.median(errors_NTHW.mean((1, 2, 3)))), 2.0, 1e-6),
+    "mean": (lambda errors_NTHW: float(errors_NTHW.mean()), 2.0, 2e-4),
+    "max": (lambda errors_NTHW: float(errors_NTHW.max()), 3.0, 2e-2),
+}
+SEED = 2012_09542
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Clips with targets, the float64 oracle's answers to them, and eager float32's errors against it."""
+
+    clips_NTHWC: npt.NDArray[np.uint8]
+    targets_N: npt.NDArray[np.int64]
+    oracle: Arrays
+    eager_errors_NTHW: npt.NDArray[np.float64]
+    structure_max_error: float
+
+
+def autograd_answers(
+    classifier: Classifier, clips_BTHWC: Tensor, targets_B: Tensor, *, card: Card
+) -> dict[str, npt.NDArray[Any]]:
+    """What the explain graph must answer, by torch autograd in the dtype of the classifier's weights."""
+    logits, taps = classifier(clips_BTHWC)
+    explained = explained_class(logits, targets_B)
+    chosen = [taps[name] for name in card.tap_names]
+    gradients = torch.autograd.grad(logits.gather(1, explained[:, None]).sum(), chosen)
+    grids: dict[str, Tensor] = {}
+    for name, activation, gradient in zip(card.tap_names, chosen, gradients, strict=True):
+        grids |= tap_grids(activation.detach(), gradient, tap=name)
+    saliency = Saliency(card.taps, num_frames=card.num_frames, size_px=card.size_px, dtype=logits.dtype)
+    answers = {LOGITS: logits.detach(), EXPLAINED: explained, SALIENCY: saliency(grids), **grids}
+    return {name: tensor.numpy() for name, tensor in answers.items()}
+
+
+def reference(prepared: Prepared) -> Reference:
+    """Runs the oracle and the structure check.
+
+    Raises:
+        ParityError: the joint graph in float64 is not float64 autograd.
+    """
+    card = prepared.card
+    num_clips = sum(BATCH_SIZES)
+    clips_NTHWC = random_clips(
+        num_clips, num_frames=card.num_frames, size_px=card.size_px, num_channels=card.num_channels, seed=SEED
+    )
+    # Every other clip asks for a class, the rest for the top one.
+    asked = np.random.default_rng(SEED).integers(0, len(card.labels), num_clips)
+    targets_N = np.where(np.arange(num_clips) % 2, asked, TOP_CLASS).astype(np.int64)
+    double = copy.deepcopy(prepared.classifier).double()
+    oracle = _one_by_one(double, clips_NTHWC, targets_N, card=card)
+    eager = _one_by_one(prepared.classifier, clips_NTHWC, oracle[EXPLAINED], card=card)
+    return Reference(
+        clips_NTHWC=clips_NTHWC,
+        targets_N=targets_N,
+        oracle=oracle,
+        eager_errors_NTHW=np.abs(eager[SALIENCY] - oracle[SALIENCY]),
+        structure_max_error=_check_structure(double, clips_NTHWC, targets_N, oracle=oracle, prepared=prepared),
+    )
+
+
+def check_engine(name: str, *, run: Engine, versions: str, reference: Reference) -> dict[str, Any]:
+    """One engine's row of the parity table.
+
+    Map errors are absolute (a map's max is 1), logits' relative to the largest logit. A labels graph is checked on
+    its logits alone.
+
+    Raises:
+        ParityError: beyond the tolerances of METHOD.md section 4; says which figure and by how much.
+    """
+    answers = _in_batches(run, reference)
+    oracle = reference.oracle
+    logits_error = float(np.abs(answers[LOGITS] - oracle[LOGITS]).max() / np.abs(oracle[LOGITS]).max())
+    row = {
+        "engine": name,
+        "versions": versions,
+        "hardware": f"{platform.machine()} {platform.processor()}".strip(),
+        "clips": len(reference.clips_NTHWC),
+        "structure_max_error": reference.structure_max_error,
+        "logits_max_error": logits_error,
+        "top1_agreement": float((answers[LOGITS].argmax(1) == oracle[LOGITS].argmax(1)).mean()),
+    }
+    if not logits_error <= LOGITS_TOLERANCE:
+        raise ParityError(f"{name}: logits differ from the oracle's", got=logits_error, allowed=LOGITS_TOLERANCE)
+    if SALIENCY not in answers:
+        return row
+    if (answers[EXPLAINED] != oracle[EXPLAINED]).any():
+        raise ParityError(
+            f"{name}: explains other classes than the oracle",
+            got=answers[EXPLAINED].tolist(),
+            allowed=oracle[EXPLAINED].tolist(),
+        )
+    errors_NTHW = np.abs(answers[SALIENCY] - oracle[SALIENCY])
+    for what, (measure, ratio, floor) in MAP_ERRORS.items():
+        error, eager_error = measure(errors_NTHW), measure(reference.eager_errors_NTHW)
+        row |= {f"saliency_{what}_error": error, f"eager_saliency_{what}_error": eager_error}
+        allowed = ratio * max(eager_error, floor)
+        if not error <= allowed:
+            raise ParityError(
+                f"{name}: the {what} error of its maps exceeds {ratio} times eager float32's",
+                got=error,
+                allowed=allowed,
+            )
+    return row
+
+
+def _one_by_one(
+    classifier: Classifier, clips_NTHWC: npt.NDArray[np.uint8], targets_N: npt.NDArray[np.int64], *, card: Card
+) -> dict[str, npt.NDArray[Any]]:
+    clips, targets = torch.from_numpy(clips_NTHWC), torch.from_numpy(targets_N)
+    answers = [
+        autograd_answers(classifier, clips[index : index + 1], targets[index : index + 1], card=card)
+        for index in range(len(clips))
+    ]
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def _check_structure(
+    double: Classifier,
+    clips_NTHWC: npt.NDArray[np.uint8],
+    targets_N: npt.NDArray[np.int64],
+    *,
+    oracle: Arrays,
+    prepared: Prepared,
+) -> float:
+    """Largest error of any output of the float64 joint graph, each relative to that output's max per clip."""
+    graph = explain_graph(double, taps=prepared.card.taps, clip_BTHWC=prepared.example_clip())
+    clips, targets = (torch.from_numpy(array[:STRUCTURE_CLIPS]) for array in (clips_NTHWC, targets_N))
+    with torch.no_grad():
+        answers = dict(zip(prepared.card.outputs, graph(clips, targets), strict=True))
+    worst = 0.0
+    for name, tensor in answers.items():
+        got, wanted = tensor.numpy(), oracle[name][:STRUCTURE_CLIPS]
+        axes = tuple(range(1, wanted.ndim))
+        scale = np.maximum(np.abs(wanted).max(axes), np.finfo(float).tiny)
+        error = float((np.abs(got - wanted).max(axes) / scale).max())
+        if not error <= STRUCTURE_TOLERANCE:
+            raise ParityError(
+                f"the joint graph's {name} is not float64 autograd's", got=error, allowed=STRUCTURE_TOLERANCE
+            )
+        worst = max(worst, error)
+    return worst
+
+
+def _in_batches(run: Engine, reference: Reference) -> dict[str, npt.NDArray[Any]]:
+    answers, first = [], 0
+    for size in BATCH_SIZES:
+        chosen = slice(first, first + size)
+        answers.append(run(reference.clips_NTHWC[chosen], reference.targets_N[chosen]))
+        first += size
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}

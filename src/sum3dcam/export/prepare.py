@@ -1,0 +1,163 @@
+"""What every exporter starts from: the network with its weights, the taps to explain, the card to sign."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from sum3dcam import __version__
+from sum3dcam.contract import EXPLAIN_GRAPH, Card
+from sum3dcam.errors import CheckpointError
+from sum3dcam.models import NETWORKS, Classifier, build_network, measure_taps
+from sum3dcam.models.checkpoints import WeightsCard, build_classifier, load_weights
+from sum3dcam.models.gating import Gate, Gated
+
+DEFAULT_NUM_CLASSES = 51
+CALIBRATION_CLIPS = 4
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A float32 classifier in eval mode and the card of its explain graph (without parity rows yet)."""
+
+    classifier: Classifier
+    card: Card
+
+    def example_clip(self, num_clips: int = 2) -> Tensor:
+        """uint8 zeros (num_clips,T,H,W,C), to trace with."""
+        return torch.zeros(num_clips, *self.card.clip_shape_THWC, dtype=torch.uint8)
+
+
+def prepare(
+    model: str,
+    *,
+    weights: Path | None,
+    random_seed: int | None,
+    gates: Sequence[str] | None = None,
+    labels: Path | None = None,
+    num_frames: int = 16,
+    size_px: int = 112,
+    taps: Sequence[str] | None = None,
+) -> Prepared:
+    """Builds the network from a weights file or, when asked for in words, from a random seed.
+
+    `gates` None leaves the choice to the weights file (or the network's default); `taps` None takes all.
+
+    Raises:
+        CheckpointError: neither or both of weights and seed, weights that do not fit, unknown taps or gates.
+    """
+    spec = NETWORKS[model]
+    _check_names("tap", taps, allowed=spec.taps)
+    _check_names("gate", gates, allowed=spec.taps)
+    if (weights is None) == (random_seed is None):
+        raise CheckpointError(
+            "name the weights to export: either --weights FILE, or --random-weights SEED for a network that has "
+            "learnt nothing"
+        )
+    names = None if labels is None else read_labels(labels)
+    if weights is not None:
+        loaded = load_weights(weights, model=model, gates=gates, labels=names, num_frames=num_frames, size_px=size_px)
+        card, digest = loaded.card, loaded.sha256
+        if card.gates and card.num_frames != num_frames:
+            raise CheckpointError(
+                "the gates of these weights are made for another clip length; set --frames",
+                got=num_frames,
+                allowed=card.num_frames,
+            )
+        classifier = build_classifier(loaded)
+    else:
+        card = WeightsCard(
+            model=model,
+            labels=names or tuple(f"class_{index}" for index in range(DEFAULT_NUM_CLASSES)),
+            gates=tuple(spec.default_gates if gates is None else gates),
+            num_frames=num_frames,
+            size_px=size_px,
+        )
+        digest = f"random-weights-{random_seed}"
+        classifier = random_classifier(card, seed=int(random_seed or 0))
+    return Prepared(
+        classifier,
+        Card(
+            graph=EXPLAIN_GRAPH,
+            model=model,
+            labels=card.labels,
+            num_frames=num_frames,
+            size_px=size_px,
+            num_channels=len(spec.mean),
+            preprocessing=spec.preprocessing,
+            taps=tuple(
+                tap
+                for tap in measure_taps(classifier.network, spec=spec, num_frames=num_frames, size_px=size_px)
+                if taps is None or tap.name in taps
+            ),
+            gates=card.gates,
+            weights_sha256=digest,
+            package_version=__version__,
+        ),
+    )
+
+
+def random_classifier(card: WeightsCard, *, seed: int) -> Classifier:
+    """Random weights on which arithmetic is well-conditioned: batch norms measured on random clips, gates not zero."""
+    spec = NETWORKS[card.model]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_network(
+            spec, num_classes=len(card.labels), num_frames=card.num_frames, gates=card.gates, fusion=card.fusion
+        )
+        if isinstance(network, Gated):
+            for gate in network.modules():
+                if isinstance(gate, Gate):
+                    nn.init.normal_(gate.fc.weight, std=0.5 / gate.fc.in_features**0.5)
+    classifier = Classifier(network, mean=spec.mean, std=spec.std)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
+    for norm in norms:
+        norm.momentum = 1.0  # the running statistics become those of the one batch below
+    clips_BTHWC = random_clips(
+        CALIBRATION_CLIPS, num_frames=card.num_frames, size_px=card.size_px, num_channels=len(spec.mean), seed=seed
+    )
+    with torch.no_grad():
+        classifier.train()(torch.from_numpy(clips_BTHWC))
+    return classifier.eval()
+
+
+def random_clips(
+    num_clips: int, *, num_frames: int, size_px: int, num_channels: int, seed: int
+) -> npt.NDArray[np.uint8]:
+    """uint8 (N,T,H,W,C): smooth random blobs under fine noise, so that every tap has something to see."""
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.normal(size=(num_clips, num_channels, max(2, num_frames // 4), 8, 8)))
+    smooth = nn.functional.interpolate(coarse, size=(num_frames, size_px, size_px), mode="trilinear")
+    noise_NTHWC = smooth.permute(0, 2, 3, 4, 1).numpy() * 60 + rng.normal(
+        scale=20, size=(num_clips, num_frames, size_px, size_px, num_channels)
+    )
+    return np.clip(127.5 + noise_NTHWC, 0, 255).astype(np.uint8)
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """One label per line; blank lines at the end do not count.
+
+    Raises:
+        CheckpointError: no such file, an empty or repeated label.
+    """
+    try:
+        labels = path.read_text(encoding="utf-8").rstrip().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError("the label file cannot be read as UTF-8 text", got=str(path)) from error
+    labels = [label.strip() for label in labels]
+    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    if not labels or "" in labels or repeated:
+        raise CheckpointError(
+            "the label file must hold one different label per line", got=repeated or f"{len(labels)} lines, some empty"
+        )
+    return tuple(labels)
+
+
+def _check_names(what: str, names: Sequence[str] | None, *, allowed: Sequence[str]) -> None:
+    unknown = [name for name in names or () if name not in allowed]
+    if unknown or (what == "tap" and names is not None and not names):
+        raise CheckpointError(f"no such {what} in this network", got=unknown, allowed=list(allowed))
