@@ -1,0 +1,81 @@
+# Everything a person, a hook, CI and the Dockerfile run. `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve stop test check bench image clean
+
+PYTHON ?= python3.11
+VENV ?= .venv
+# dev for working on it, gpu for a server with CUDA, nothing for a server without.
+EXTRAS ?= dev
+BIN := $(VENV)/bin
+MODEL := resnext-mini
+WEIGHTS := export/weights/$(MODEL).safetensors
+DEMO := build/demo
+CLIP ?= $(DEMO)/clip.mp4
+# Threads that wait asleep: two programs on the same cores otherwise slow each other down many times over.
+export OMP_WAIT_POLICY ?= passive
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+setup: $(VENV)/.$(EXTRAS)-done ## Make the virtual environment with the pinned dependencies
+
+$(VENV)/.$(EXTRAS)-done: pyproject.toml constraints.txt
+	command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or set PYTHON"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+# onnxruntime and onnxruntime-gpu are one module in two builds: only one may be there.
+ifeq ($(EXTRAS),gpu)
+	$(BIN)/pip uninstall --quiet --yes onnxruntime onnxruntime-gpu
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'onnxruntime-gpu>=1.22'
+endif
+	touch $@
+
+model_store/$(MODEL).mar: $(WEIGHTS) $(shell find src/sum3dcam/export src/sum3dcam/models src/sum3dcam/attribution handlers export -name '*.py') | setup
+	$(BIN)/python export/to_onnx.py --model $(MODEL) --weights $(WEIGHTS) --output build/$(MODEL).onnx
+	$(BIN)/python export/to_mar.py --artifact build/$(MODEL).onnx --name $(MODEL) --version 1.0 --output model_store/
+
+$(DEMO)/clip.mp4: | setup
+	$(BIN)/python -m sum3dcam.synthetic --output $(DEMO)/rendered --videos 4 --seed 2026 --difficulty full --frames 64
+	cp $(DEMO)/rendered/videos/jumping_jack_00003.mp4 $@
+
+demo: setup model_store/$(MODEL).mar $(CLIP) ## Export, archive, serve, ask over HTTP and gRPC, draw; CLIP=my.mp4 for your own
+	mkdir -p $(DEMO)
+	trap '$(BIN)/python -m sum3dcam.serving.launch stop --run-dir $(DEMO)/serve' EXIT; \
+	$(BIN)/python -m sum3dcam.serving.launch start model_store/$(MODEL).mar --run-dir $(DEMO)/serve; \
+	$(BIN)/sum3dcam predict "$(CLIP)" --url http://127.0.0.1:8080 --explain maps --method sum3dcam-elementwise \
+		--overlay $(DEMO)/overlay.mp4 --contact-sheet $(DEMO)/overlay.png --json $(DEMO)/result.json; \
+	$(BIN)/sum3dcam predict "$(CLIP)" --grpc 127.0.0.1:7070 --explain maps --method sum3dcam-elementwise \
+		--json $(DEMO)/result.grpc.json > /dev/null; \
+	cmp $(DEMO)/result.json $(DEMO)/result.grpc.json
+	@echo "HTTP and gRPC gave the same answer. Look at $(DEMO)/overlay.mp4, $(DEMO)/overlay.png and $(DEMO)/result.json."
+
+serve: setup model_store/$(MODEL).mar ## Serve all of model_store/ on HTTP 8080 and gRPC 7070 (loopback)
+	$(BIN)/python -m sum3dcam.serving.launch start
+
+stop: setup ## Stop the server that `make serve` started
+	$(BIN)/python -m sum3dcam.serving.launch stop
+
+check: setup ## Lint, types, import rules, doctests, unit tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/pytest --doctest-modules src/sum3dcam
+	$(BIN)/pytest -m 'not e2e and not slow'
+
+test: check ## `make check`, then everything slow: full-size networks, a training, the real TorchServe
+	$(BIN)/pytest -m 'e2e or slow' --durations=10
+
+bench: setup model_store/$(MODEL).mar ## Time labels and maps of the engines on this machine
+	$(BIN)/python benchmarks/engines.py --artifact build/$(MODEL).onnx --output build/bench
+
+image: ## Build the container image; VARIANT=gpu for CUDA
+	docker build --build-arg EXTRAS=$(if $(filter gpu,$(VARIANT)),gpu,) -t sum3dcam:$(or $(VARIANT),cpu) .
+
+clean: ## Remove what was built, but not the virtual environment
+	rm -rf build model_store/*.mar .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
