@@ -1,0 +1,46 @@
+"""The class that TorchServe loads: a shell round sum3dcam.serving, which must be installed in the server's environment.
+
+TorchServe imports this file by its base name out of the archive and wants exactly one class in it.
+"""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from sum3dcam.serving.predictor import Predictor
+from sum3dcam.serving.worker import start_predictor
+
+
+class Sum3DCamHandler:
+    """Answers batches of videos; every row has its own options, status and error."""
+
+    def __init__(self) -> None:
+        self._predictor: Predictor | None = None
+
+    def initialize(self, context: Any) -> None:
+        """Loads the archive's artefact on the device that TorchServe gives this worker.
+
+        Raises:
+            ArtifactError: it cannot be served.
+        """
+        properties = context.system_properties
+        self._predictor = start_predictor(
+            Path(properties["model_dir"]),
+            gpu_id=properties.get("gpu_id"),
+            model_config=context.model_yaml_config,
+        )
+
+    def handle(self, data: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
+        """The rows' replies as bytes, in order, with each one's content type and HTTP status on the context.
+
+        Raises:
+            RuntimeError: called before initialize.
+        """
+        if self._predictor is None:
+            raise RuntimeError("TorchServe calls initialize before handle")
+        replies = self._predictor.predict(data)
+        for item, reply in enumerate(replies):
+            context.set_response_content_type(item, reply.content_type)
+            context.set_response_status(code=reply.http_status, phrase=HTTPStatus(reply.http_status).phrase, idx=item)
+        return [reply.body for reply in replies]

@@ -1,0 +1,68 @@
+"""What runs an artefact. A new kind of file is one module and one line in LOADERS."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sum3dcam.contract import EXPLAIN_GRAPH, LABELS_GRAPH, Card
+from sum3dcam.errors import ArtifactError
+from sum3dcam.serving.engines import onnx_runtime, torchscript
+from sum3dcam.serving.engines.engine import Engine
+from sum3dcam.video.geometry import PREPROCESSING
+
+__all__ = ["LOADERS", "Engine", "load_engine", "load_engines"]
+
+# File suffix -> loader(path, device=, num_threads=); device is "cpu" or "cuda:INDEX".
+LOADERS: Mapping[str, Callable[..., Engine]] = {".onnx": onnx_runtime.load, ".pt": torchscript.load}
+
+RGB_CHANNELS = 3
+
+
+def load_engine(path: Path, *, device: str, num_threads: int) -> Engine:
+    """Loads an artefact and holds it against its own card.
+
+    Raises:
+        ArtifactError: no card, graph and card disagree, frames this server cannot make, or the device asked for
+            cannot be had.
+    """
+    if path.suffix not in LOADERS:
+        raise ArtifactError("no engine runs this kind of file", got=path.name, allowed=sorted(LOADERS))
+    engine = LOADERS[path.suffix](path, device=device, num_threads=num_threads)
+    if engine.card.preprocessing not in PREPROCESSING or engine.card.num_channels != RGB_CHANNELS:
+        raise ArtifactError(
+            f"{path.name} wants frames that this server cannot make",
+            got=f"{engine.card.preprocessing}, {engine.card.num_channels} channels",
+            allowed=[f"{name}, {RGB_CHANNELS} channels" for name in PREPROCESSING],
+        )
+    return engine
+
+
+def load_engines(folder: Path, *, device: str, num_threads: int) -> tuple[Engine, Engine]:
+    """The explain engine and the labels engine among a folder's artefacts, told apart by their cards.
+
+    Raises:
+        ArtifactError: as `load_engine`; not exactly one of each; or the two are of different models.
+    """
+    engines = {
+        path.name: load_engine(path, device=device, num_threads=num_threads)
+        for path in sorted(folder.iterdir())
+        if path.suffix in LOADERS
+    }
+    graphs = {engine.card.graph: engine for engine in engines.values()}
+    if len(engines) != 2 or set(graphs) != {EXPLAIN_GRAPH, LABELS_GRAPH}:
+        raise ArtifactError(
+            "an archive holds one explain graph and its labels graph; pack it with export/to_mar.py",
+            got={name: engine.card.graph for name, engine in engines.items()},
+            allowed=[EXPLAIN_GRAPH, LABELS_GRAPH],
+        )
+    explain, labels = graphs[EXPLAIN_GRAPH], graphs[LABELS_GRAPH]
+    if _model_facts(explain.card) != _model_facts(labels.card):
+        raise ArtifactError(
+            "the explain graph and the labels graph are of different models; export them again",
+            got=labels.card.model,
+            allowed=explain.card.model,
+        )
+    return explain, labels
+
+
+def _model_facts(card: Card) -> tuple[object, ...]:
+    return (card.model, card.labels, card.clip_shape_THWC, card.preprocessing, card.weights_sha256)

@@ -1,0 +1,109 @@
+"""Starts and stops TorchServe: python -m sum3dcam.serving.launch start|run|status|stop."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sum3dcam.errors import ServerError, Sum3DCamError
+from sum3dcam.serving import readiness, torchserve
+from sum3dcam.serving.torchserve import Ports, Server
+
+_run_dir = click.option(
+    "--run-dir", type=click.Path(path_type=Path), default=Path("build/serve"), help="Configuration, state and logs."
+)
+
+
+@click.group(context_settings={"show_default": True})
+def main() -> None:
+    """TorchServe with this project's archives."""
+
+
+_PORTS: Mapping[str, Callable[[], Ports | None]] = {"configured": lambda: None, "free": torchserve.free_ports}
+
+
+def _start_options(command: Callable[..., None]) -> Callable[..., None]:
+    path = click.Path(path_type=Path)
+    for option in (
+        _run_dir,
+        click.option("--timeout", "timeout_seconds", type=float, default=180.0, help="Seconds to wait for workers."),
+        click.option("--ports", type=click.Choice(list(_PORTS)), default="configured"),
+        click.option("--config", type=path, default=Path("serve_config/config.properties")),
+        click.option("--model-store", type=path, default=Path("model_store"), help="Serve all archives in it."),
+        click.argument("archives", nargs=-1, type=click.Path(path_type=Path, exists=True)),
+    ):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def _started(
+    archives: tuple[Path, ...], *, model_store: Path, config: Path, ports: str, timeout_seconds: float, run_dir: Path
+) -> Iterator[Server]:
+    """A server that can answer; whatever is raised from here on, it is stopped."""
+    try:
+        server = torchserve.start(
+            archives or sorted(model_store.glob("*.mar")), config=config, run_dir=run_dir, ports=_PORTS[ports]()
+        )
+        try:
+            readiness.wait_ready(server, timeout_seconds=timeout_seconds)
+            names = ", ".join(server.models)
+            click.echo(f"serving {names} on {server.url} and grpc {server.grpc_address} (pid {server.pid})")
+            yield server
+        except BaseException:
+            torchserve.stop(server)
+            raise
+    except (Sum3DCamError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@_start_options
+def start(archives: tuple[Path, ...], **options: Any) -> None:
+    """Starts a server with ARCHIVES, or with all of the model store, and waits until it can answer."""
+    with _started(archives, **options):
+        pass
+
+
+@main.command()
+@_start_options
+def run(archives: tuple[Path, ...], **options: Any) -> None:
+    """Like start, but stays: ends with the server, and stops it on SIGTERM or Ctrl-C. For containers."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    with _started(archives, **options) as server:
+        while torchserve.is_running(server):
+            time.sleep(1.0)
+        raise ServerError("TorchServe ended by itself; its logs say why", got=str(server.log_dir))
+
+
+@main.command()
+@_run_dir
+def stop(run_dir: Path) -> None:
+    """Stops the server that was started from RUN_DIR; fine if there is none."""
+    server = torchserve.load(run_dir)
+    if server is None:
+        click.echo("no server runs")
+        return
+    torchserve.stop(server)
+    click.echo(f"stopped pid {server.pid}")
+
+
+@main.command()
+@_run_dir
+def status(run_dir: Path) -> None:
+    """Says whether the server can answer; exit code 1 if not."""
+    server = torchserve.load(run_dir)
+    ready = server is not None and readiness.is_ready(server)
+    for worker in readiness.workers(server) if server else ():
+        click.echo(f"{worker.model} worker {worker.pid} {worker.status} since {worker.start_time}")
+    click.echo("ready" if ready else "not ready")
+    sys.exit(0 if ready else 1)
+
+
+if __name__ == "__main__":
+    main()

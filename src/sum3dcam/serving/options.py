@@ -1,0 +1,176 @@
+"""A request's options: flat keys with text values, each parsed by one function, unknown ones refused."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sum3dcam.attribution.maps import METHODS, choose_taps
+from sum3dcam.contract import (
+    BOX_MODES,
+    DEFAULT_METHOD,
+    EXPLAIN_MODES,
+    FORMATS,
+    MAP_DTYPES,
+    OPTION_KEYS,
+    TOP_CLASS,
+    Card,
+)
+from sum3dcam.errors import BadOptionError, UnknownOptionError
+
+Row = Mapping[str, Any]
+
+# What a server's row may hold beside options: the bytes, and the name under which TorchServe finds the model.
+BODY_KEYS = ("data", "body")
+TRANSPORT_KEYS = (*BODY_KEYS, "model_name")
+
+DEFAULT_TOP_K = 5
+MAX_REQUEST_ID_CHARACTERS = 128
+# A deadline below this is a duration; from here on (September 2001 in milliseconds) a Unix time.
+UNIX_TIME_FROM_MS = 10**12
+
+
+@dataclass(frozen=True)
+class RequestOptions:
+    """What a request asks for.
+
+    `target` is a class index or TOP_CLASS; `threshold` None is the authors' rule; `deadline_ms` counts from the
+    request's arrival at the worker, or, from UNIX_TIME_FROM_MS on, is a Unix time, which covers the queue too.
+    """
+
+    explain: str
+    method: str
+    taps: tuple[str, ...]
+    target: int
+    top_k: int
+    threshold: float | None
+    box_mode: str
+    map_dtype: str
+    format: str
+    deadline_ms: int | None
+    request_id: str | None
+
+
+def parse_options(row: Row, *, card: Card) -> RequestOptions:
+    """The row's options, defaults filled in from the card.
+
+    Raises:
+        UnknownOptionError: a key outside OPTION_KEYS.
+        BadOptionError: a value outside what its key allows.
+    """
+    unknown = sorted(set(row) - {*OPTION_KEYS, *TRANSPORT_KEYS})
+    if unknown:
+        raise _unknown(unknown[0])
+    texts = {key: _text(key, row[key]) for key in OPTION_KEYS if key in row}
+
+    def value(key: str, parse: Callable[..., Any], default: Any) -> Any:
+        return parse(key, texts[key], card) if key in texts else default
+
+    explain = value("explain", _one_of(EXPLAIN_MODES), "none")
+    method = value("method", _one_of(tuple(METHODS)), DEFAULT_METHOD)
+    return RequestOptions(
+        explain=explain,
+        method=method,
+        taps=choose_taps(value("taps", _names, None), method=method, available=card.tap_names),
+        target=value("target", _target, TOP_CLASS),
+        top_k=value("top_k", _top_k, min(DEFAULT_TOP_K, len(card.labels))),
+        threshold=value("threshold", _threshold, None),
+        box_mode=value("box_mode", _one_of(BOX_MODES), BOX_MODES[0]),
+        map_dtype=value("map_dtype", _one_of(MAP_DTYPES), MAP_DTYPES[0]),
+        format=_format(texts.get("format"), explain=explain),
+        deadline_ms=value("deadline_ms", _deadline_ms, None),
+        request_id=read_request_id(row),
+    )
+
+
+def read_request_id(row: Row) -> str | None:
+    """The request's own name for itself.
+
+    Raises:
+        BadOptionError: too long or not printable.
+    """
+    if "request_id" not in row:
+        return None
+    text = _text("request_id", row["request_id"])
+    if len(text) > MAX_REQUEST_ID_CHARACTERS or not text.isprintable():
+        raise _bad("request_id", text, f"at most {MAX_REQUEST_ID_CHARACTERS} printable characters")
+    return text
+
+
+def _unknown(key: str) -> UnknownOptionError:
+    if key.isprintable():
+        return UnknownOptionError(f"unknown option '{key[:80]}'", got=key[:80], allowed=list(OPTION_KEYS))
+    return UnknownOptionError(
+        "the body was sent form-encoded and read as options; send it as application/octet-stream or video/*",
+        got=repr(key[:40]),
+        allowed=list(OPTION_KEYS),
+    )
+
+
+def _bad(key: str, got: Any, allowed: Any) -> BadOptionError:
+    return BadOptionError(f"bad value for option '{key}'", got=str(got)[:80], allowed=allowed)
+
+
+def _text(key: str, value: Any) -> str:
+    if isinstance(value, bytes | bytearray):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise _bad(key, bytes(value[:40]), "UTF-8 text") from error
+    return str(value)
+
+
+def _one_of(allowed: tuple[str, ...]) -> Callable[[str, str, Card], str]:
+    def parse(key: str, text: str, card: Card) -> str:
+        if text not in allowed:
+            raise _bad(key, text, list(allowed))
+        return text
+
+    return parse
+
+
+def _names(key: str, text: str, card: Card) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
+
+
+def _target(key: str, text: str, card: Card) -> int:
+    if text == "top":
+        return TOP_CLASS
+    if text in card.labels:
+        return card.labels.index(text)
+    highest = len(card.labels) - 1
+    return _integer(key, text, lowest=0, highest=highest, allowed=f"'top', a label, or an index from 0 to {highest}")
+
+
+def _integer(key: str, text: str, *, lowest: int, highest: int, allowed: str | None = None) -> int:
+    # The length check keeps int() off a megabyte of digits.
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and lowest <= int(text) <= highest):
+        raise _bad(key, text, allowed or f"an integer from {lowest} to {highest}")
+    return int(text)
+
+
+def _top_k(key: str, text: str, card: Card) -> int:
+    return _integer(key, text, lowest=1, highest=len(card.labels))
+
+
+def _deadline_ms(key: str, text: str, card: Card) -> int:
+    return _integer(key, text, lowest=1, highest=10**15)
+
+
+def _threshold(key: str, text: str, card: Card) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not 0.0 < number <= 1.0:
+        raise _bad(key, text, "a number above 0 and up to 1")
+    return number
+
+
+def _format(text: str | None, *, explain: str) -> str:
+    has_tensors = explain in ("maps", "grids")
+    allowed = tuple(name for name in FORMATS if name != "json" or not has_tensors)
+    if text is None:
+        return allowed[0]
+    if text not in allowed:
+        raise BadOptionError(f"bad value for option 'format' with explain={explain}", got=text[:80], allowed=allowed)
+    return text

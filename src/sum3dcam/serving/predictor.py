@@ -1,0 +1,156 @@
+"""A server's batch to its replies: the border at which every fault becomes the answer of its own item."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sum3dcam.contract import SALIENCY
+from sum3dcam.errors import DeadlineExceededError, RequestError, Sum3DCamError
+from sum3dcam.serving.answer import build_answer
+from sum3dcam.serving.codec import Reply, encode_reply, error_reply
+from sum3dcam.serving.engines import Engine
+from sum3dcam.serving.options import UNIX_TIME_FROM_MS, Row, read_request_id
+from sum3dcam.serving.request import Request, read_request
+from sum3dcam.serving.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+# On the CPU a batch gains little and changes an answer's last bits; clip by clip an item's answer is the same to the
+# byte whatever its neighbours are. A GPU is mostly idle without batches.
+CPU_BATCH_CLIPS = 1
+GPU_BATCH_CLIPS = 8
+
+Outputs = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What the rows of one call have become so far, by their place in it."""
+
+    clock: Callable[[], float]
+    arrived_unix: float
+    request_ids: dict[int, str | None] = field(default_factory=dict)
+    requests: dict[int, Request] = field(default_factory=dict)
+    outputs: dict[int, list[Outputs]] = field(default_factory=dict)
+    replies: dict[int, Reply] = field(default_factory=dict)
+
+
+class Predictor:
+    """Answers batches with an explain and a labels engine. Keeps nothing between calls; never raises for a row.
+
+    Args:
+        clock: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        explain: Engine,
+        labels: Engine,
+        *,
+        settings: Settings | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._explain = explain
+        self._labels = labels
+        self._settings = settings or Settings()
+        self._clock = clock
+        default_clips = CPU_BATCH_CLIPS if "cpu" in explain.provider.lower() else GPU_BATCH_CLIPS
+        self._max_batch_clips = self._settings.max_batch_clips or default_clips
+
+    def predict(self, rows: Sequence[Row]) -> list[Reply]:
+        """One reply per row, in order, each what it would be had its row come alone."""
+        batch = _Batch(clock=self._clock, arrived_unix=self._clock())
+        for item, row in enumerate(rows):
+            with self._border(batch, [item]):
+                batch.request_ids[item] = read_request_id(row)
+                batch.requests[item] = read_request(row, card=self._explain.card, limits=self._settings.limits)
+        for engine in (self._labels, self._explain):
+            self._compute(batch, engine=engine)
+        for item in batch.requests:
+            with self._border(batch, [item]):
+                batch.replies[item] = self._answer(batch, item)
+        self._log(batch)
+        return [batch.replies[item] for item in range(len(rows))]
+
+    def _engine(self, request: Request) -> Engine:
+        return self._labels if request.options.explain == "none" else self._explain
+
+    def _compute(self, batch: _Batch, *, engine: Engine) -> None:
+        """Runs the clips of all items that this engine answers, `max_batch_clips` at a time, items mixed."""
+        jobs = [
+            (item, clip_THWC)
+            for item, request in batch.requests.items()
+            if self._engine(request) is engine
+            for clip_THWC in request.clips_NTHWC
+        ]
+        for first in range(0, len(jobs), self._max_batch_clips):
+            chunk = jobs[first : first + self._max_batch_clips]
+            for item in {item for item, _ in chunk}:
+                with self._border(batch, [item]):
+                    self._check_deadline(batch, item)
+            chunk = [(item, clip_THWC) for item, clip_THWC in chunk if item not in batch.replies]
+            with self._border(batch, sorted({item for item, _ in chunk})):
+                self._run(batch, engine, chunk)
+
+    def _run(self, batch: _Batch, engine: Engine, chunk: Sequence[tuple[int, NDArray[np.uint8]]]) -> None:
+        if not chunk:
+            return
+        targets = [batch.requests[item].options.target for item, _ in chunk]
+        outputs = engine.run(np.stack([clip for _, clip in chunk]), target_B=np.asarray(targets, np.int64))
+        for place, (item, _) in enumerate(chunk):
+            # The saliency is 0.8 MB per clip and the maps are built from the grids: do not keep it.
+            kept = {name: value[place] for name, value in outputs.items() if name != SALIENCY}
+            batch.outputs.setdefault(item, []).append(kept)
+
+    def _check_deadline(self, batch: _Batch, item: int) -> None:
+        now = batch.clock()
+        deadline_ms = batch.requests[item].options.deadline_ms
+        if deadline_ms is not None:
+            start = 0.0 if deadline_ms >= UNIX_TIME_FROM_MS else batch.arrived_unix
+            if now >= start + deadline_ms / 1000:
+                raise DeadlineExceededError("the deadline passed before the item was computed", allowed=deadline_ms)
+        if now >= batch.arrived_unix + self._settings.batch_seconds:
+            raise DeadlineExceededError(
+                "the server's time for one batch is used up; send a shorter video, or try when it is less busy",
+                allowed=f"{self._settings.batch_seconds} seconds",
+            )
+
+    def _answer(self, batch: _Batch, item: int) -> Reply:
+        if item in batch.replies:
+            return batch.replies[item]
+        request, outputs = batch.requests[item], batch.outputs[item]
+        stacked = {name: np.stack([clip[name] for clip in outputs]) for name in outputs[0]}
+        envelope, tensors = build_answer(request, stacked, engine=self._engine(request))
+        return encode_reply(
+            envelope,
+            tensors=tensors,
+            format=request.options.format,
+            max_reply_bytes=self._settings.max_reply_bytes,
+        )
+
+    @contextmanager
+    def _border(self, batch: _Batch, items: Sequence[int]) -> Iterator[None]:
+        """Turns what is raised inside into the items' replies; their neighbours never notice."""
+        try:
+            yield
+        except RequestError as error:
+            self._fail(batch, items, error)
+        except Exception:
+            logger.exception("items %s failed", [batch.request_ids.get(item) or item for item in items])
+            self._fail(batch, items, Sum3DCamError("the server failed on this item; its log says why"))
+
+    def _fail(self, batch: _Batch, items: Sequence[int], error: Sum3DCamError) -> None:
+        for item in items:
+            batch.replies[item] = error_reply(error, request_id=batch.request_ids.get(item))
+
+    def _log(self, batch: _Batch) -> None:
+        clips = sum(len(request.clips_NTHWC) for request in batch.requests.values())
+        failed = sum(reply.http_status != 200 for reply in batch.replies.values())
+        seconds = batch.clock() - batch.arrived_unix
+        logger.info("batch items=%d failed=%d clips=%d seconds=%.3f", len(batch.replies), failed, clips, seconds)

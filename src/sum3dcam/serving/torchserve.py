@@ -1,0 +1,245 @@
+"""A TorchServe process with everything of its own: configuration, ports, temporary folder, logs; stopped for good."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil  # type: ignore[import-untyped]
+import yaml  # type: ignore[import-untyped]
+
+from sum3dcam.errors import ArtifactError, ServerError
+from sum3dcam.serving.java import find_java_home
+from sum3dcam.serving.settings import CONFIG_VARIABLE, read_properties, read_settings
+
+STATE_FILE = "server.json"
+CONFIG_FILE = "config.properties"
+LOG_FOLDER = "logs"
+CONSOLE_LOG = "console.log"
+STOP_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where a server listens; `worker` names the workers' sockets."""
+
+    inference: int
+    management: int
+    metrics: int
+    grpc_inference: int
+    grpc_management: int
+    worker: int
+
+
+_ADDRESSES = {"inference": 8080, "management": 8081, "metrics": 8082}
+_NUMBERS = {"grpc_inference_port": 7070, "grpc_management_port": 7071, "initial_worker_port": 9000}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A started TorchServe. `run_dir` holds its configuration, state and logs; `temp_dir` is its TMPDIR."""
+
+    pid: int
+    ports: Ports
+    models: tuple[str, ...]
+    run_dir: Path
+    temp_dir: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.inference}"
+
+    @property
+    def management_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.management}"
+
+    @property
+    def grpc_address(self) -> str:
+        return f"127.0.0.1:{self.ports.grpc_inference}"
+
+    @property
+    def log_dir(self) -> Path:
+        return self.run_dir / LOG_FOLDER
+
+
+def free_ports() -> Ports:
+    """Ports that nobody listens on now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(6)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return Ports(*(one.getsockname()[1] for one in sockets))
+
+
+def configured_ports(properties: Mapping[str, str]) -> Ports:
+    """The ports in a config.properties; TorchServe's own where it names none."""
+    addresses = [
+        urlsplit(properties.get(f"{name}_address", "")).port or default for name, default in _ADDRESSES.items()
+    ]
+    return Ports(*addresses, *(int(properties.get(key, default)) for key, default in _NUMBERS.items()))
+
+
+def start(archives: Iterable[Path], *, config: Path, run_dir: Path, ports: Ports | None = None) -> Server:
+    """Starts TorchServe with these archives of one folder; `readiness.wait_ready` waits for its workers.
+
+    Args:
+        config: a config.properties; the model store is filled in.
+        ports: instead of the configured ones.
+
+    Raises:
+        ArtifactError: no archive, or a wrong configuration in one or in config.
+        ServerError: a server runs from run_dir already, a port is taken, there is no Java, or TorchServe did not start.
+    """
+    running = load(run_dir)
+    if running is not None:
+        raise ServerError("a server runs from this folder already; stop it first", got=f"pid {running.pid}")
+    paths = [path.resolve() for path in archives]
+    properties = read_properties(config)
+    models = _read_archives(paths, properties=properties)
+    run_dir = run_dir.resolve()
+    ports = ports or configured_ports(properties)
+    _check_free(ports)
+    shutil.rmtree(run_dir / LOG_FOLDER, ignore_errors=True)
+    (run_dir / LOG_FOLDER).mkdir(parents=True)
+    properties |= {
+        "model_store": str(paths[0].parent),
+        "load_models": ",".join(path.name for path in paths),
+        "allowed_urls": f"file://{paths[0].parent}/.*",
+        **port_properties(ports, properties=properties),
+    }
+    (run_dir / CONFIG_FILE).write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+    # The pid file and the workers' sockets lie in TMPDIR, and a socket's path has room for 107 characters only.
+    temp_dir = Path(tempfile.mkdtemp(prefix="sum3dcam-"))
+    pid = _launch(run_dir, temp_dir=temp_dir)
+    server = Server(pid=pid, ports=ports, models=models, run_dir=run_dir, temp_dir=temp_dir)
+    (run_dir / STATE_FILE).write_text(json.dumps(asdict(server), default=str, indent=1))
+    return server
+
+
+def load(run_dir: Path) -> Server | None:
+    """The server that runs from this folder, if one does."""
+    try:
+        state = json.loads((run_dir / STATE_FILE).read_text())
+    except FileNotFoundError:
+        return None
+    server = Server(
+        pid=state["pid"],
+        ports=Ports(**state["ports"]),
+        models=tuple(state["models"]),
+        run_dir=Path(state["run_dir"]),
+        temp_dir=Path(state["temp_dir"]),
+    )
+    return server if is_running(server) else None
+
+
+def is_running(server: Server) -> bool:
+    """Whether the process is there, alive, and this server's: a pid may belong to another process by now."""
+    try:
+        process = psutil.Process(server.pid)
+        # A dead process stays a zombie where nobody waits for it, as in many containers.
+        return process.status() != psutil.STATUS_ZOMBIE and any(
+            str(server.temp_dir) in word for word in process.cmdline()
+        )
+    except psutil.Error:
+        return False
+
+
+def stop(server: Server) -> None:
+    """Ends the server and its workers, by force where asking does not help, and removes its temporary folder."""
+    if is_running(server):
+        frontend = psutil.Process(server.pid)
+        family = [frontend, *frontend.children(recursive=True)]
+        frontend.terminate()
+        alive = _wait_gone(family)
+        for process in alive:
+            process.kill()
+        _wait_gone(alive)
+    shutil.rmtree(server.temp_dir, ignore_errors=True)
+    (server.run_dir / STATE_FILE).unlink(missing_ok=True)
+
+
+def _wait_gone(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those still alive after STOP_SECONDS."""
+    _, alive = psutil.wait_procs(processes, timeout=STOP_SECONDS)
+    return [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def _read_archives(archives: list[Path], *, properties: Mapping[str, str]) -> tuple[str, ...]:
+    """The archives' models; ArtifactError for what TorchServe would only notice, or not, after it has started."""
+    if len({path.parent for path in archives}) != 1:
+        raise ArtifactError("a server needs archives, all in one folder; make them with export/to_mar.py", got=archives)
+    models = []
+    for path in archives:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                manifest = json.loads(archive.read("MAR-INF/MANIFEST.json"))["model"]
+                model_config = yaml.safe_load(archive.read(manifest["configFile"]))
+                models.append(manifest["modelName"])
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, yaml.YAMLError) as error:
+            raise ArtifactError("not an archive of export/to_mar.py; pack it again", got=path.name) from error
+        read_settings(model_config, properties=properties)
+    return tuple(models)
+
+
+def _check_free(ports: Ports) -> None:
+    """Raises ServerError for a taken port: TorchServe would end, or go on without its gRPC half."""
+    for name in ("inference", "management", "metrics", "grpc_inference", "grpc_management"):
+        port = getattr(ports, name)
+        with socket.socket() as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port just left is free
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError as error:
+                raise ServerError(
+                    f"the {name} port is taken; stop what listens there, or take others (--ports free)", got=port
+                ) from error
+
+
+def port_properties(ports: Ports, *, properties: Mapping[str, str]) -> dict[str, str]:
+    """The ports as configuration; the hosts stay as configured."""
+    hosts = {name: urlsplit(properties.get(f"{name}_address", "")).hostname or "127.0.0.1" for name in _ADDRESSES}
+    return {f"{name}_address": f"http://{host}:{getattr(ports, name)}" for name, host in hosts.items()} | {
+        "grpc_inference_port": str(ports.grpc_inference),
+        "grpc_management_port": str(ports.grpc_management),
+        "initial_worker_port": str(ports.worker),
+    }
+
+
+def _launch(run_dir: Path, *, temp_dir: Path) -> int:
+    """Runs `torchserve --start`, which leaves Java running, and gives Java's pid."""
+    environment = {
+        **os.environ,
+        CONFIG_VARIABLE: str(run_dir / CONFIG_FILE),
+        "JAVA_HOME": str(find_java_home()),
+        "LOG_LOCATION": str(run_dir / LOG_FOLDER),
+        "METRICS_LOCATION": str(run_dir / LOG_FOLDER),
+        **{name: str(temp_dir) for name in ("TMPDIR", "TEMP", "TMP")},
+    }
+    # -P: a folder called ts in the working directory is not TorchServe.
+    command = [sys.executable, "-P", "-c", "from ts.model_server import start; start()", "--start", "--ncs"]
+    with (run_dir / LOG_FOLDER / CONSOLE_LOG).open("w") as console:
+        subprocess.run(
+            command,
+            env=environment,
+            cwd=run_dir,
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            check=False,
+        )
+    try:
+        return int((temp_dir / ".model_server.pid").read_text())
+    except FileNotFoundError as error:
+        shutil.rmtree(temp_dir, ignore_errors=True)
+        said = (run_dir / LOG_FOLDER / CONSOLE_LOG).read_text().strip().splitlines()[-1:]
+        raise ServerError("TorchServe did not start; its console.log says why", got=said) from error

@@ -1,0 +1,21 @@
+"""What a server's worker does at its start: find its settings, its device and its artefact."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sum3dcam.serving.engines import load_engines
+from sum3dcam.serving.predictor import Predictor
+from sum3dcam.serving.settings import read_settings, server_properties
+
+
+def start_predictor(model_dir: Path, *, gpu_id: int | None, model_config: Mapping[str, Any] | None) -> Predictor:
+    """The predictor of an unpacked archive, on the GPU given or, for None, on the CPU.
+
+    Raises:
+        ArtifactError: the archive, its configuration or the device cannot be served; the worker must not start.
+    """
+    settings = read_settings(model_config, properties=server_properties())
+    device = "cpu" if gpu_id is None else f"cuda:{gpu_id}"
+    explain, labels = load_engines(model_dir, device=device, num_threads=settings.num_threads)
+    return Predictor(explain, labels, settings=settings)

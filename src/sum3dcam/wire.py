@@ -1,0 +1,71 @@
+"""The reply on the wire: a JSON envelope, alone or in the header of a safetensors file."""
+
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from sum3dcam.contract import CONTRACT_VERSION, ENVELOPE_KEY
+from sum3dcam.errors import ServerError, Sum3DCamError, from_json
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+def encode_json(envelope: Mapping[str, Any]) -> bytes:
+    """The envelope as compact UTF-8 JSON; NaN and infinity raise ValueError."""
+    return json.dumps(envelope, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def encode_safetensors(envelope: Mapping[str, Any], *, tensors: Tensors) -> bytes:
+    """A safetensors file of the tensors with the envelope in its metadata."""
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    return safetensors.numpy.save(contiguous, metadata={ENVELOPE_KEY: encode_json(envelope).decode()})
+
+
+def describe_tensors(tensors: Tensors, *, axes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The envelope's `tensors`: dtype, shape and axes of each.
+
+    >>> describe_tensors({"maps": np.zeros((1, 2), np.uint8)}, axes={"maps": "NT"})
+    {'maps': {'dtype': 'uint8', 'shape': [1, 2], 'axes': 'NT'}}
+    """
+    return {
+        name: {"dtype": str(tensor.dtype), "shape": list(tensor.shape), "axes": axes[name]}
+        for name, tensor in tensors.items()
+    }
+
+
+def error_envelope(error: Sum3DCamError, *, request_id: str | None) -> dict[str, Any]:
+    """The envelope of an error; what JSON cannot say of got and allowed is said as text."""
+    content = json.loads(json.dumps(error.to_json(), default=str))
+    return {"contract_version": CONTRACT_VERSION, "status": "error", "request_id": request_id, "error": content}
+
+
+def decode_reply(body: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Envelope and tensors of a reply, whichever of the two forms it came in.
+
+    Raises:
+        Sum3DCamError: the typed error that an error envelope names.
+        ServerError: the bytes are no reply.
+    """
+    tensors: dict[str, NDArray[Any]] = {}
+    try:
+        # A safetensors header is padded to 8 bytes, so its length never begins with a brace (123).
+        if body[:1] == b"{":
+            envelope = json.loads(body)
+        else:
+            # safetensors: 8 bytes little-endian length, then a JSON header whose __metadata__ holds strings.
+            (header_bytes,) = struct.unpack_from("<Q", body)
+            header = json.loads(body[8 : 8 + header_bytes])
+            envelope = json.loads(header["__metadata__"][ENVELOPE_KEY])
+            tensors = safetensors.numpy.load(body)
+        error = None if envelope["status"] == "ok" else from_json(envelope["error"])
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error, safetensors.SafetensorError) as cause:
+        raise ServerError("the bytes are no reply of a sum3dcam server", got=repr(body[:80])) from cause
+    if error is not None:
+        raise error
+    return envelope, tensors

@@ -1,0 +1,189 @@
+"""Engines: an artefact runs as its card says, or is refused with the reason."""
+
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from sum3dcam.contract import CARD_KEY, Card
+from sum3dcam.errors import ArtifactError
+from sum3dcam.serving.engines import load_engine, load_engines
+
+Write = Callable[..., Path]
+
+
+def load(path: Path) -> Any:
+    return load_engine(path, device="cpu", num_threads=1)
+
+
+def noise(batch: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (batch, 4, 16, 16, 3), np.uint8)
+
+
+def test_onnx_engine_answers_by_name_and_says_what_it_runs_on(tmp_path: Path, write_tiny: Write) -> None:
+    engine = load(write_tiny(tmp_path / "tiny.onnx"))
+    assert (engine.name, engine.provider, engine.card.graph) == ("onnxruntime", "CPUExecutionProvider", "explain")
+    outputs = engine.run(noise(3), target_B=np.array([-1, 2, 0]))
+    assert tuple(outputs) == engine.card.outputs
+    assert outputs["logits"].shape == (3, 3)
+    assert outputs["explained"].tolist() == [int(outputs["logits"][0].argmax()), 2, 0]
+    # Oracle: the mean of the pixels of each cell.
+    cells = noise(3).mean(axis=-1).reshape(3, 2, 2, 4, 4, 4, 4).mean(axis=(2, 4, 6)) / 255
+    np.testing.assert_allclose(outputs["activation_pool"], cells, atol=1e-6)  # float32 against float64
+
+
+def test_labels_engine_ignores_the_target(tmp_path: Path, write_tiny: Write) -> None:
+    engine = load(write_tiny(tmp_path / "tiny.labels.onnx", "labels"))
+    assert tuple(engine.run(noise(2), target_B=np.array([1, -1]))) == ("logits",)
+
+
+def test_folder_gives_explain_and_labels_whatever_the_files_are_called(tmp_path: Path, write_tiny: Write) -> None:
+    write_tiny(tmp_path / "z.onnx", "explain")
+    write_tiny(tmp_path / "a.onnx", "labels")
+    explain, labels = load_engines(tmp_path, device="cpu", num_threads=1)
+    assert (explain.card.graph, labels.card.graph) == ("explain", "labels")
+    assert explain.sha256 != labels.sha256
+
+
+def test_artefact_without_a_card_is_refused(tmp_path: Path, write_tiny: Write) -> None:
+    path = write_tiny(tmp_path / "tiny.onnx")
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    onnx.save(model, path)
+    with pytest.raises(ArtifactError, match=CARD_KEY):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"contract_version": 2}, "contract version"),
+        ({"preprocessing": "fisheye"}, "frames"),
+        ({"graph": "labels"}, "inputs"),
+    ],
+)
+def test_card_that_cannot_be_served_is_refused(
+    changes: dict[str, Any], said: str, tmp_path: Path, write_tiny: Write, card: Card
+) -> None:
+    path = write_tiny(tmp_path / "tiny.onnx", **(changes if "graph" not in changes else {}))
+    if "graph" in changes:
+        rewrite_card(path, **changes)
+    with pytest.raises(ArtifactError, match=said):
+        load(path)
+
+
+@pytest.mark.parametrize(("changes", "said"), [({"taps": []}, "outputs"), ({"num_frames": 8}, "clip dimensions")])
+def test_card_that_lies_about_the_graph_is_refused(
+    changes: dict[str, Any], said: str, tmp_path: Path, write_tiny: Write
+) -> None:
+    path = write_tiny(tmp_path / "tiny.onnx")
+    rewrite_card(path, **changes)
+    with pytest.raises(ArtifactError, match=said):
+        load(path)
+
+
+def rewrite_card(path: Path, **changes: Any) -> None:
+    model = onnx.load(path)
+    facts = json.loads(model.metadata_props[0].value) | changes
+    model.metadata_props[0].value = json.dumps(facts)
+    onnx.save(model, path)
+
+
+def test_bytes_that_are_no_graph_are_refused(tmp_path: Path) -> None:
+    for name in ("broken.onnx", "broken.pt"):
+        (tmp_path / name).write_bytes(b"nonsense")
+        with pytest.raises(ArtifactError, match="load"):
+            load(tmp_path / name)
+
+
+def test_other_kinds_of_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="kind"):
+        load(tmp_path / "model.tflite")
+
+
+def test_gpu_that_is_not_there_is_refused_and_not_replaced(tmp_path: Path, write_tiny: Write) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    with pytest.raises(ArtifactError, match="cuda:0"):
+        load_engine(write_tiny(tmp_path / "tiny.onnx"), device="cuda:0", num_threads=1)
+
+
+@pytest.mark.parametrize("graphs", [["explain"], ["explain", "explain"], ["labels"], ["explain", "labels", "labels"]])
+def test_folder_without_exactly_one_pair_is_refused(graphs: list[str], tmp_path: Path, write_tiny: Write) -> None:
+    for number, graph in enumerate(graphs):
+        write_tiny(tmp_path / f"{number}.onnx", graph)
+    with pytest.raises(ArtifactError, match="one explain graph"):
+        load_engines(tmp_path, device="cpu", num_threads=1)
+
+
+def test_graphs_of_two_models_are_refused(tmp_path: Path, write_tiny: Write) -> None:
+    write_tiny(tmp_path / "a.onnx", "explain")
+    write_tiny(tmp_path / "b.onnx", "labels", weights_sha256="1" * 64)
+    with pytest.raises(ArtifactError, match="different models"):
+        load_engines(tmp_path, device="cpu", num_threads=1)
+
+
+class Scripted(torch.nn.Module):
+    """The outputs of the contract from the mean brightness of a clip's halves: one TorchScript graph."""
+
+    def forward(self, clip: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        grey = clip.float().mean(dim=4) / 255.0
+        grid = torch.nn.functional.avg_pool3d(grey.unsqueeze(1), [2, 4, 4]).squeeze(1)
+        logits = torch.stack([grid.mean(dim=[1, 2, 3]), grid[:, :, 0].mean(dim=[1, 2]), -grid.mean(dim=[1, 2, 3])], 1)
+        explained = torch.where(target < 0, logits.argmax(dim=1), target)
+        return logits, explained, grey, grid, grid, grid, grid, grid
+
+
+@pytest.fixture
+def write_scripted(tmp_path: Path, card: Card) -> Callable[..., Path]:
+    def write(*, card_text: str | None = card.to_json()) -> Path:
+        path = tmp_path / "tiny.pt"
+        extra = {} if card_text is None else {CARD_KEY: card_text}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # TorchScript is deprecated as a whole
+            traced = torch.jit.trace(Scripted(), (torch.from_numpy(noise(2)), torch.tensor([-1, 1])))
+            torch.jit.save(traced, str(path), _extra_files=extra)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("num_threads", [0, 1])
+def test_torchscript_engine_answers_by_name_and_always_the_same(num_threads: int, write_scripted: Write) -> None:
+    engine = load_engine(write_scripted(), device="cpu", num_threads=num_threads)
+    assert (engine.name, engine.provider, engine.card.graph) == ("torchscript", "cpu", "explain")
+    first = engine.run(noise(3), target_B=np.array([-1, 2, 0]))
+    assert tuple(first) == engine.card.outputs
+    assert first["explained"].tolist() == [int(first["logits"][0].argmax()), 2, 0]
+    for _ in range(3):
+        again = engine.run(noise(3), target_B=np.array([-1, 2, 0]))
+        for name, value in first.items():
+            np.testing.assert_array_equal(again[name], value)
+
+
+def test_torchscript_file_without_a_card_is_refused(write_scripted: Write) -> None:
+    with pytest.raises(ArtifactError, match=CARD_KEY):
+        load(write_scripted(card_text=None))
+
+
+@pytest.mark.parametrize(("changes", "said"), [({"graph": "labels"}, "inputs"), ({"taps": ()}, "number of outputs")])
+def test_torchscript_card_that_lies_about_the_graph_is_refused(
+    changes: dict[str, Any], said: str, write_scripted: Write, card: Card
+) -> None:
+    with pytest.raises(ArtifactError, match=said):
+        load(write_scripted(card_text=replace(card, **changes).to_json()))
+
+
+def test_nothing_imports_torch_before_a_torchscript_artefact_is_loaded() -> None:
+    program = "import sys, sum3dcam.serving.worker; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

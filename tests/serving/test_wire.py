@@ -1,0 +1,63 @@
+"""The two forms of a reply, there and back."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from sum3dcam import wire
+from sum3dcam.errors import BadOptionError, ServerError
+from sum3dcam.serving.codec import encode_reply, error_reply
+
+ENVELOPE = {"contract_version": 1, "status": "ok", "model": {"name": "Jürgen"}, "clips": []}
+
+
+def test_json_comes_back() -> None:
+    assert wire.decode_reply(wire.encode_json(ENVELOPE)) == (ENVELOPE, {})
+
+
+def test_safetensors_carries_envelope_and_tensors() -> None:
+    tensors = {
+        "maps": np.arange(24, dtype=np.uint8).reshape(1, 2, 3, 4),
+        "grid": np.arange(6, dtype=np.float32).reshape(2, 3).T,  # not contiguous
+    }
+    body = wire.encode_safetensors(ENVELOPE, tensors=tensors)
+    envelope, decoded = wire.decode_reply(body)
+    assert envelope == ENVELOPE
+    assert decoded.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(decoded[name], tensor)
+    # Any safetensors reader opens it.
+    np.testing.assert_array_equal(load(body)["grid"], tensors["grid"])
+
+
+def test_safetensors_without_tensors_still_carries_the_envelope() -> None:
+    assert wire.decode_reply(wire.encode_safetensors(ENVELOPE, tensors={})) == (ENVELOPE, {})
+
+
+def test_same_reply_has_the_same_bytes() -> None:
+    tensors = {name: np.zeros((2, 2), np.float32) for name in "cab"}
+    assert len({wire.encode_safetensors(ENVELOPE, tensors=tensors) for _ in range(5)}) == 1
+
+
+def test_error_envelope_raises_its_type_on_the_other_side() -> None:
+    reply = error_reply(BadOptionError("no", got=b"x", allowed=["a", "b"]), request_id="r")
+    assert reply.http_status == 400
+    assert json.loads(reply.body)["request_id"] == "r"
+    with pytest.raises(BadOptionError) as caught:
+        wire.decode_reply(reply.body)
+    assert (caught.value.message, caught.value.allowed) == ("no", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"{}", b"[]", b"<html>", b"\x08" + bytes(7) + b"notjson!", bytes(100), b'{"status": "error"}']
+)
+def test_other_bytes_are_a_server_error(body: bytes) -> None:
+    with pytest.raises(ServerError):
+        wire.decode_reply(body)
+
+
+def test_not_a_number_never_travels() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        encode_reply({"score": float("nan")}, tensors={}, format="json", max_reply_bytes=100)
