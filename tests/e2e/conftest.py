@@ -1,0 +1,249 @@
+"""One real TorchServe for the session, serving the mini network with random weights, and raw clients to ask it."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Barrier
+
+import av
+import grpc
+import httpx
+import numpy as np
+import psutil
+import pytest
+import yaml
+
+from sum3dcam.client.inference_pb2 import PredictionsRequest
+from sum3dcam.client.inference_pb2_grpc import InferenceAPIsServiceStub
+from sum3dcam.serving import readiness, torchserve
+from sum3dcam.serving.torchserve import Server
+from sum3dcam.video.decode import DecodeLimits, decode
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = "mini"
+BATCH_SIZE = 8
+# Long enough for eight requests to meet in one batch on a busy machine.
+MAX_BATCH_DELAY_MS = 700
+READY_SECONDS = 180.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def run_script() -> Callable[..., None]:
+    """Runs one of the project's commands as a user would."""
+    return _run_script
+
+
+def _run_script(script: str, *arguments: object) -> None:
+    command = [sys.executable, ROOT / script, *arguments]
+    done = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """mini.mar, exported and packed by the project's commands, with a delay that makes batches form."""
+    folder = tmp_path_factory.mktemp("archive")
+    artifact = folder / f"{MODEL}.onnx"
+    _run_script("export/to_onnx.py", "--model", "resnext-mini", "--random-weights", 0, "--output", artifact)
+    config = yaml.safe_load((ROOT / "serve_config" / "model-config.yaml").read_text())
+    config |= {"batchSize": BATCH_SIZE, "maxBatchDelay": MAX_BATCH_DELAY_MS}
+    (folder / "model-config.yaml").write_text(yaml.safe_dump(config))
+    _run_script(
+        "export/to_mar.py",
+        *("--artifact", artifact, "--name", MODEL, "--output", folder / "store"),
+        *("--config", folder / "model-config.yaml"),
+    )
+    return folder / "store" / f"{MODEL}.mar"
+
+
+@pytest.fixture(scope="session")
+def server(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The running server; nothing of it is left afterwards."""
+    started = torchserve.start(
+        [archive],
+        config=ROOT / "serve_config" / "config.properties",
+        run_dir=tmp_path_factory.mktemp("server"),
+        ports=torchserve.free_ports(),
+    )
+    family = psutil.Process(started.pid).children(recursive=True)
+    try:
+        readiness.wait_ready(started, timeout_seconds=READY_SECONDS)
+        family += psutil.Process(started.pid).children(recursive=True)
+        yield started
+    finally:
+        torchserve.stop(started)
+    assert not torchserve.is_running(started)
+    assert not [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert not started.temp_dir.exists()
+
+
+@pytest.fixture(autouse=True)
+def worker_is_never_restarted(server: Server) -> Iterator[None]:
+    before = readiness.workers(server)
+    yield
+    assert readiness.workers(server) == before
+
+
+@dataclass(frozen=True)
+class Raw:
+    """An answer as it came; gRPC has no status and no content type of its own."""
+
+    body: bytes
+    status: int | None = None
+    content_type: str | None = None
+
+
+Options = Mapping[str, str]
+Send = Callable[[bytes, Options], Raw]
+
+
+@pytest.fixture(scope="session")
+def http(server: Server) -> Iterator[Send]:
+    with httpx.Client(base_url=server.url, timeout=120) as client:
+
+        def send(data: bytes, options: Options) -> Raw:
+            headers = {"content-type": "application/octet-stream"}
+            reply = client.post(f"/models/{MODEL}/invoke", params=dict(options), content=data, headers=headers)
+            return Raw(reply.content, reply.status_code, reply.headers.get("content-type"))
+
+        yield send
+
+
+@pytest.fixture(scope="session")
+def grpc_send(server: Server) -> Iterator[Send]:
+    limit = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(server.grpc_address, options=limit) as channel:
+        stub = InferenceAPIsServiceStub(channel)
+
+        def send(data: bytes, options: Options) -> Raw:
+            entries = {**{key: value.encode() for key, value in options.items()}, "data": data}
+            reply = stub.Predictions(PredictionsRequest(model_name=MODEL, input=entries), timeout=120)
+            return Raw(reply.prediction)
+
+        yield send
+
+
+@pytest.fixture(scope="session")
+def together() -> Callable[[Send, Sequence[tuple[bytes, Options]]], list[Raw]]:
+    """Sends requests at the same moment; the replies in the requests' order."""
+
+    def send_all(send: Send, requests: Sequence[tuple[bytes, Options]]) -> list[Raw]:
+        barrier = Barrier(len(requests))
+
+        def one(request: tuple[bytes, Options]) -> Raw:
+            barrier.wait()
+            return send(*request)
+
+        with ThreadPoolExecutor(len(requests)) as pool:
+            return list(pool.map(one, requests))
+
+    return send_all
+
+
+@pytest.fixture
+def batches(server: Server) -> Callable[[], list[tuple[int, int]]]:
+    """(items, failed) of each batch that the worker logged since the test began."""
+    log = server.log_dir / "model_log.log"
+    already = len(_batches(log))
+    return lambda: _batches(log)[already:]
+
+
+def _batches(log: Path) -> list[tuple[int, int]]:
+    found = re.findall(r"batch items=(\d+) failed=(\d+)", log.read_text(errors="replace"))
+    return [(int(items), int(failed)) for items, failed in found]
+
+
+def encode_mp4(seed: int, *, num_frames: int) -> bytes:
+    """A bright square that crosses a textured ground; place, speed and colour vary with the seed."""
+    rng = np.random.default_rng(seed)
+    ground = rng.integers(0, 120, (12, 16, 3), np.uint8).repeat(10, axis=0).repeat(10, axis=1)
+    colour, top, speed = rng.integers(150, 255, 3), int(rng.integers(10, 70)), int(rng.integers(1, 4))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "video.mp4"
+        with av.open(str(path), "w") as file:
+            stream = file.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+            for i in range(num_frames):
+                frame = ground.copy()
+                frame[top : top + 40, 10 + speed * i : 50 + speed * i] = colour
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+            file.mux(stream.encode())
+        return path.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def videos() -> list[bytes]:
+    """Eight different videos; some fill their last clip, some do not, one has two clips."""
+    return [encode_mp4(seed, num_frames=frames) for seed, frames in enumerate((16, 20, 16, 12, 16, 9, 16, 16))]
+
+
+def audio_file() -> bytes:
+    buffer = BytesIO()
+    with av.open(buffer, "w", format="mp4") as file:
+        stream = file.add_stream("aac", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.int16), "s16", layout="mono")
+        frame.sample_rate = 16000
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def video_without_frames() -> bytes:
+    buffer = BytesIO()
+    with av.open(buffer, "w", format="mp4") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        file.start_encoding()
+    return buffer.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def npy_of() -> Callable[[bytes], bytes]:
+    """A video's decoded frames as an .npy clip of the network's size."""
+    return lambda data: npy(decode(data, size_px=112, limits=DecodeLimits()).frames_THWC)
+
+
+@dataclass(frozen=True)
+class BadInput:
+    data: bytes
+    options: Options
+    code: str
+    http_status: int
+    says: str
+
+
+@pytest.fixture(scope="session")
+def bad_inputs(videos: list[bytes]) -> dict[str, BadInput]:
+    floats = npy(np.zeros((16, 112, 112, 3), np.float32))
+    return {
+        "empty body": BadInput(b"", {}, "empty_body", 400, "no bytes"),
+        "text": BadInput(b"this is not a video\n" * 50, {}, "unreadable_media", 415, "no video or image"),
+        "truncated mp4": BadInput(videos[0][: len(videos[0]) * 2 // 3], {}, "unreadable_media", 415, "cut off"),
+        "audio only": BadInput(audio_file(), {}, "no_video_frames", 422, "no video stream"),
+        "npy of floats": BadInput(floats, {}, "bad_array", 422, "uint8"),
+        "zero frames": BadInput(video_without_frames(), {}, "no_video_frames", 422, "no video"),
+        "unknown option": BadInput(videos[0], {"tpo_k": "3"}, "unknown_option", 400, "tpo_k"),
+    }

@@ -1,0 +1,71 @@
+"""A clip's answer depends neither on its neighbours nor on the transport. Oracle: its answer when it came alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from sum3dcam.wire import decode_reply
+
+MAPS = {"explain": "maps", "map_dtype": "f32"}
+GRIDS = {"explain": "grids"}
+BOXES = {"explain": "boxes", "request_id": "same"}
+
+
+def _assert_same(one: bytes, other: bytes) -> None:
+    """Same labels and boxes; maps to 1e-5 of their max, which is 1."""
+    envelope, tensors = decode_reply(one)
+    other_envelope, other_tensors = decode_reply(other)
+    assert envelope == other_envelope
+    assert tensors.keys() == other_tensors.keys()
+    for name, tensor in tensors.items():
+        np.testing.assert_allclose(tensor, other_tensors[name], rtol=0, atol=1e-5)
+
+
+def test_alone_in_a_batch_over_http_and_over_grpc(
+    videos: list[bytes], http: Any, grpc_send: Any, together: Any, batches: Callable[[], list[tuple[int, int]]]
+) -> None:
+    alone = [http(video, MAPS).body for video in videos]
+    assert all(items == 1 for items, _ in batches())
+    envelope, tensors = decode_reply(alone[0])
+    assert tensors["maps"].shape == (1, 16, 112, 112)
+    assert tensors["maps"].max() == 1.0
+    assert envelope["clips"][0]["boxes"]
+
+    in_batch = {"http": together(http, [(video, MAPS) for video in videos])}
+    in_batch["grpc"] = together(grpc_send, [(video, MAPS) for video in videos])
+    assert [items for items, _ in batches()][len(videos) :] == [len(videos)] * 2
+    _assert_same(alone[0], grpc_send(videos[0], MAPS).body)
+    for replies in in_batch.values():
+        for one, other in zip(alone, replies, strict=True):
+            _assert_same(one, other.body)
+            # Clip by clip on the CPU: not only close.
+            assert one == other.body
+
+
+def test_items_of_a_batch_keep_their_own_options(videos: list[bytes], http: Any, together: Any, batches: Any) -> None:
+    label = decode_reply(http(videos[0], {"top_k": "3"}).body)[0]["video"]["labels"][2]
+    wishes = [
+        {"explain": "none"},
+        BOXES,
+        MAPS,
+        GRIDS,
+        {"explain": "boxes", "target": str(label["index"])},
+        {"explain": "boxes", "target": label["label"]},
+        {"explain": "boxes", "method": "gradcam", "top_k": "1"},
+        {"explain": "boxes", "box_mode": "all", "threshold": "0.9"},
+    ]
+    alone = [http(videos[0], wish).body for wish in wishes]
+    replies = [reply.body for reply in together(http, [(videos[0], wish) for wish in wishes])]
+    assert batches()[-1] == (len(wishes), 0)
+    assert replies == alone
+    by_index, by_name = (decode_reply(reply)[0]["clips"][0]["explained"] for reply in replies[4:6])
+    assert by_index == by_name == {"index": label["index"], "label": label["label"]}
+    assert len(decode_reply(replies[6])[0]["video"]["labels"]) == 1
+
+
+def test_npy_clips_and_their_video_give_the_same_maps(videos: list[bytes], http: Any, npy_of: Any) -> None:
+    _, tensors = decode_reply(http(videos[0], MAPS).body)
+    envelope, from_array = decode_reply(http(npy_of(videos[0]), MAPS).body)
+    assert (envelope["video"]["fps"], envelope["clips"][0]["start_seconds"]) == (None, None)
+    np.testing.assert_array_equal(tensors["maps"], from_array["maps"])
