@@ -16,7 +16,7 @@ RUN apt-get update \
 WORKDIR /opt/sum3dcam
 COPY . .
 RUN make setup EXTRAS=${EXTRAS} PYTHON=python3 \
- && make model_store/resnext-mini.mar EXTRAS=${EXTRAS} PYTHON=python3
+ && make model_store/resnext-mini.mar build/pod.properties EXTRAS=${EXTRAS} PYTHON=python3
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --system --uid 10001 --create-home sum3dcam
@@ -27,4 +27,4 @@ USER 10001
 EXPOSE 8080 7070
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
   CMD ["python", "-m", "sum3dcam.serving.launch", "status", "--run-dir", "/tmp/serve"]
-CMD ["python", "-m", "sum3dcam.serving.launch", "run", "--run-dir", "/tmp/serve", "--bind", "0.0.0.0"]
+CMD ["python", "-m", "sum3dcam.serving.launch", "run", "--config", "build/pod.properties", "--run-dir", "/tmp/serve"]

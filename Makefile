@@ -59,7 +59,12 @@ serve: setup model_store/$(MODEL).mar ## Serve all of model_store/ on HTTP 8080 
 stop: setup ## Stop the server that `make serve` started
 	$(BIN)/python -m sum3dcam.serving.launch stop
 
-check: setup ## Lint, types, import rules, doctests, unit tests
+# What the container serves with: as serve_config/config.properties, but inference listens on the pod's network.
+build/pod.properties: serve_config/config.properties
+	mkdir -p build
+	sed -E '/^(inference_address|grpc_inference_address)=/s/127\.0\.0\.1/0.0.0.0/' $< > $@
+
+check: setup build/pod.properties ## Lint, types, import rules, doctests, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from sum3dcam import __version__
 from sum3dcam.contract import LOGITS, SALIENCY, TOP_CLASS
-from sum3dcam.export.artefacts import labels_path
+from sum3dcam.export.archive import labels_path
 from sum3dcam.export.prepare import random_clips
 from sum3dcam.serving.engines import load_engine
 

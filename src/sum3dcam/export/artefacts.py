@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from sum3dcam.contract import CLIP, LABELS_GRAPH, TARGET, Card
+from sum3dcam.export.archive import labels_path
 from sum3dcam.export.joint import explain_graph, labels_graph
 from sum3dcam.export.onnx import to_model, write_onnx
 from sum3dcam.export.parity import Arrays, Engine, check_engine, reference
@@ -29,11 +30,6 @@ class Candidate:
     versions: str
     run: Engine
     write: Write
-
-
-def labels_path(explain_path: Path) -> Path:
-    """Where the labels graph lies beside an explain graph: a/b.onnx -> a/b.labels.onnx."""
-    return explain_path.with_suffix(f".labels{explain_path.suffix}")
 
 
 def onnx_candidate(graph: nn.Module, *, card: Card, inputs: tuple[torch.Tensor, ...]) -> Candidate:

@@ -8,7 +8,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from sum3dcam.export.artefacts import export_pair, labels_path
+from sum3dcam.export.archive import labels_path
+from sum3dcam.export.artefacts import export_pair
 from sum3dcam.export.prepare import prepare
 from sum3dcam.models import NETWORKS
 

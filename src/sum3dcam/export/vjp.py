@@ -46,14 +46,16 @@ def transpose_weight(weight: Tensor, groups: int) -> Tensor:
     """
     grouped = weight.unflatten(0, (groups, weight.shape[0] // groups)).transpose(1, 2).flatten(0, 1)
     flipped = [axis for axis in (2, 3, 4) if weight.shape[axis] > 1]
-    return grouped.flip(flipped) if flipped else grouped
+    weight_back: Tensor = grouped.flip(flipped) if flipped else grouped
+    return weight_back
 
 
 def scatter_to_maxima(gradient: Tensor, indices: Tensor, pooled_from: Tensor) -> Tensor:
     """Max pooling's input gradient: each window's gradient goes to its maximum; windows overlap, so they add up."""
     zeros = torch.zeros_like(pooled_from.flatten(2))
     summed = zeros.scatter_add(2, indices.flatten(2), gradient.flatten(2))
-    return summed.unflatten(2, list(pooled_from.shape[2:]))
+    gradient_back: Tensor = summed.unflatten(2, list(pooled_from.shape[2:]))
+    return gradient_back
 
 
 def spread_mean(gradient: Tensor, axes: Sequence[int], keepdim: bool, sizes: Sequence[int]) -> Tensor:
