@@ -159,10 +159,13 @@ class Card:
                 got=sorted(set(raw) ^ names),
                 allowed=sorted(names),
             )
-        raw["labels"] = tuple(raw["labels"])
-        raw["gates"] = tuple(raw["gates"])
-        raw["taps"] = tuple(
-            Tap(name=tap["name"], channels=tap["channels"], grid_thw=tuple(tap["grid_thw"])) for tap in raw["taps"]
-        )
-        raw["parity"] = tuple(raw["parity"])
+        try:
+            raw["labels"] = tuple(raw["labels"])
+            raw["gates"] = tuple(raw["gates"])
+            raw["taps"] = tuple(
+                Tap(name=tap["name"], channels=tap["channels"], grid_thw=tuple(tap["grid_thw"])) for tap in raw["taps"]
+            )
+            raw["parity"] = tuple(raw["parity"])
+        except (KeyError, TypeError) as error:
+            raise ArtifactError("a field of the artefact's card is of another kind; export it again") from error
         return Card(**raw)

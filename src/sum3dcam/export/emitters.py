@@ -1,5 +1,6 @@
 """One ONNX emitter per operator of the joint graph: (emission, *arguments of the call) -> name of the result."""
 
+import hashlib
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -25,8 +26,8 @@ class Emission:
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[TensorProto] = []
-        self._weights: set[str] = set()
-        self._constants: dict[tuple[Any, ...], str] = {}
+        self._names: dict[str, str] = {}
+        self._contents: dict[tuple[Any, ...], str] = {}
 
     def node(self, kind: str, *inputs: Any, outputs: int = 1, **attributes: Any) -> Any:
         """Appends a node; gives its output's name, or the tuple of them."""
@@ -41,17 +42,17 @@ class Emission:
         if isinstance(value, str):
             return value
         dtype = np.float32 if isinstance(value, float) else np.int64
-        array = np.asarray(value, dtype)
-        key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in self._constants:
-            self._constants[key] = self.weight(f"constant_{len(self._constants)}", array)
-        return self._constants[key]
+        return self.weight(f"constant_{len(self._names)}", np.asarray(value, dtype))
 
     def weight(self, name: str, array: np.ndarray[Any, Any]) -> str:
-        if name not in self._weights:  # a graph may read one weight at several places
-            self._weights.add(name)
-            self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
-        return name
+        """The name under which `array` is stored: once, however often and under whatever names it is read."""
+        if name not in self._names:
+            content = (array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest())
+            if content not in self._contents:
+                self._contents[content] = name
+                self.initializers.append(numpy_helper.from_array(array, name))
+            self._names[name] = self._contents[content]
+        return self._names[name]
 
 
 def _binary(kind: str) -> Callable[..., str]:

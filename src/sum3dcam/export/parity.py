@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sum3dcam.attribution.grids import Saliency, explained_class, tap_grids
-from sum3dcam.contract import EXPLAINED, LOGITS, SALIENCY, TOP_CLASS, Card
+from sum3dcam.contract import EMPTY_MAX, EXPLAINED, LOGITS, SALIENCY, TOP_CLASS, Card
 from sum3dcam.errors import ParityError
 from sum3dcam.export.joint import explain_graph
 from sum3dcam.export.prepare import Prepared, random_clips
@@ -34,22 +34,29 @@ LOGITS_TOLERANCE = 1e-4
 # map errs by 1e-7; one flip moves it by 1e-2 at a voxel and 1e-4 on average. A full-size network flips on every clip,
 # a small one on every tenth, so there the mean and the maximum of 16 clips are decided by which of the two programs
 # met a flip: the floors are one flip's size. The median over clips has none to speak of and finds low precision.
-MAP_ERRORS: Mapping[str, tuple[Callable[[npt.NDArray[Any]], float], float, float]] = {
+Rules = Mapping[str, tuple[Callable[[npt.NDArray[Any]], float], float, float]]
+SALIENCY_RULES: Rules = {
     "median": (lambda errors_NTHW: float(np.median(errors_NTHW.mean((1, 2, 3)))), 2.0, 1e-6),
     "mean": (lambda errors_NTHW: float(errors_NTHW.mean()), 2.0, 2e-4),
     "max": (lambda errors_NTHW: float(errors_NTHW.max()), 3.0, 2e-2),
+}
+# The same for a grid's error in norm, relative to the oracle's grid, per clip. A flip moves it by some per cent; a grid
+# under another's name or with its axes swapped is off by about one.
+GRID_RULES: Rules = {
+    "median": (lambda errors_N: float(np.median(errors_N)), 2.0, 1e-5),
+    "max": (lambda errors_N: float(errors_N.max()), 3.0, 0.1),
 }
 SEED = 2012_09542
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Clips with targets, the float64 oracle's answers to them, and eager float32's errors against it."""
+    """Clips with targets, and the answers to them of the float64 oracle and of eager float32."""
 
     clips_NTHWC: npt.NDArray[np.uint8]
     targets_N: npt.NDArray[np.int64]
     oracle: Arrays
-    eager_errors_NTHW: npt.NDArray[np.float64]
+    eager: Arrays
     structure_max_error: float
 
 
@@ -90,7 +97,7 @@ def reference(prepared: Prepared) -> Reference:
         clips_NTHWC=clips_NTHWC,
         targets_N=targets_N,
         oracle=oracle,
-        eager_errors_NTHW=np.abs(eager[SALIENCY] - oracle[SALIENCY]),
+        eager=eager,
         structure_max_error=_check_structure(double, clips_NTHWC, targets_N, oracle=oracle, prepared=prepared),
     )
 
@@ -107,7 +114,7 @@ def check_engine(name: str, *, run: Engine, versions: str, reference: Reference)
     answers = _in_batches(run, reference)
     oracle = reference.oracle
     logits_error = float(np.abs(answers[LOGITS] - oracle[LOGITS]).max() / np.abs(oracle[LOGITS]).max())
-    row = {
+    row: dict[str, Any] = {
         "engine": name,
         "versions": versions,
         "hardware": f"{platform.machine()} {platform.processor()}".strip(),
@@ -126,18 +133,35 @@ def check_engine(name: str, *, run: Engine, versions: str, reference: Reference)
             got=answers[EXPLAINED].tolist(),
             allowed=oracle[EXPLAINED].tolist(),
         )
-    errors_NTHW = np.abs(answers[SALIENCY] - oracle[SALIENCY])
-    for what, (measure, ratio, floor) in MAP_ERRORS.items():
-        error, eager_error = measure(errors_NTHW), measure(reference.eager_errors_NTHW)
-        row |= {f"saliency_{what}_error": error, f"eager_saliency_{what}_error": eager_error}
-        allowed = ratio * max(eager_error, floor)
-        if not error <= allowed:
-            raise ParityError(
-                f"{name}: the {what} error of its maps exceeds {ratio} times eager float32's",
-                got=error,
-                allowed=allowed,
-            )
+    for output in set(answers) - {LOGITS, EXPLAINED}:
+        rules, errors_of = (SALIENCY_RULES, _absolute) if output == SALIENCY else (GRID_RULES, _relative_norm)
+        errors, eager_errors = (errors_of(given[output], oracle[output]) for given in (answers, reference.eager))
+        for what, (measure, ratio, floor) in rules.items():
+            error, eager_error = measure(errors), measure(eager_errors)
+            allowed = ratio * max(eager_error, floor)
+            if not error <= allowed:
+                raise ParityError(
+                    f"{name}: the {what} error of {output} exceeds {ratio} times eager float32's",
+                    got=error,
+                    allowed=allowed,
+                )
+            if output == SALIENCY:
+                row |= {f"saliency_{what}_error": error, f"eager_saliency_{what}_error": eager_error}
+            else:
+                row[f"grids_{what}_error"] = max(error, row.get(f"grids_{what}_error", 0.0))
     return row
+
+
+def _absolute(got: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    errors: npt.NDArray[Any] = np.abs(got - wanted)
+    return errors
+
+
+def _relative_norm(got_Nthw: npt.NDArray[Any], wanted_Nthw: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    axes = (1, 2, 3)
+    norms_N = np.sqrt((wanted_Nthw**2).sum(axes))
+    errors_N: npt.NDArray[Any] = np.sqrt(((got_Nthw - wanted_Nthw) ** 2).sum(axes)) / np.maximum(norms_N, EMPTY_MAX)
+    return errors_N
 
 
 def _one_by_one(

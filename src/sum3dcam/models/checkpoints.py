@@ -8,7 +8,7 @@ import hashlib
 import json
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,14 +106,14 @@ def load_weights(
                 got=len(labels),
                 allowed=num_classes,
             )
-        card = WeightsCard(**{**asdict(card), "labels": tuple(labels)})
+        card = replace(card, labels=tuple(labels))
     if gates is not None and set(gates) != set(card.gates):
         if card.gates:
             raise CheckpointError(
                 "the weights hold other gates than asked for", got=list(gates), allowed=list(card.gates)
             )
         # A base checkpoint into a gated network: the gates start at zero.
-        card = WeightsCard(**{**asdict(card), "gates": tuple(gates)})
+        card = replace(card, gates=tuple(gates), num_frames=num_frames)
     return Weights(card=card, state=state, sha256=digest)
 
 
@@ -157,14 +157,15 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
 def released_state(path: Path) -> dict[str, Tensor]:
     """The state dict of a released pickle ({epoch, arch, state_dict, optimizer} or bare), 'module.' removed."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # given a name, torch.load would go by its suffix
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             "the pickle holds more than tensors and was not opened, because opening it could run code; convert it "
             "where you trust it: torch.save(torch.load(FILE)['state_dict'], NEW)",
             got=str(path),
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, OSError) as error:
         raise CheckpointError("the checkpoint is damaged or cut off", got=str(path)) from error
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
@@ -173,10 +174,13 @@ def released_state(path: Path) -> dict[str, Tensor]:
 
 
 def _is_pickle(path: Path) -> bool:
-    """A zip (torch.save since 1.6) or a bare pickle (before); a safetensors starts with its header's length."""
+    """A zip (torch.save since 1.6) or a bare pickle (before).
+
+    A safetensors starts with its header's length, whose first byte may be a pickle's 0x80, and goes on with a brace.
+    """
     with path.open("rb") as file:
-        start = file.read(4)
-    return start.startswith((b"PK\x03\x04", b"\x80"))
+        start = file.read(9)
+    return start.startswith(b"PK\x03\x04") or (start.startswith(b"\x80") and start[8:] != b"{")
 
 
 def _own_layout(path: Path) -> tuple[WeightsCard, dict[str, Tensor]]:
@@ -188,9 +192,12 @@ def _own_layout(path: Path) -> tuple[WeightsCard, dict[str, Tensor]]:
         raise CheckpointError("neither a pickle nor a readable safetensors file", got=str(path)) from error
     if text is None:
         raise CheckpointError(f"the safetensors file has no '{CARD_KEY}' header; it was not made by this project")
-    raw: dict[str, Any] = json.loads(text)
-    raw["labels"], raw["gates"] = tuple(raw["labels"]), tuple(raw["gates"])
-    return WeightsCard(**raw), state
+    try:
+        raw: dict[str, Any] = json.loads(text)
+        raw["labels"], raw["gates"] = tuple(raw["labels"]), tuple(raw["gates"])
+        return WeightsCard(**raw), state
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"the '{CARD_KEY}' header of the safetensors file is damaged", got=text[:80]) from error
 
 
 def _some(state: Mapping[str, Tensor]) -> list[str]:

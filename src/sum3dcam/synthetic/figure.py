@@ -84,18 +84,27 @@ def walk(phase_T: Floats, *, manner: Manner) -> Pose:
 
 
 def circle_arms(phase_T: Floats, *, manner: Manner) -> Pose:
-    """Forward: at the top the hand moves to the facing side. Both arms together, opposed, or the near one alone."""
-    angle = 2 * np.pi * phase_T
+    """Forward: at the top the hand moves to the facing side. Both arms together, opposed, or the near one alone.
+
+    An arm rises bent and slowly behind the back and falls straight and fast in front, as a swimmer's does: whoever
+    cannot make out which way a small figure faces still sees the sense.
+    """
+    angle = _rise_slowly(phase_T)
     zeros = np.zeros_like(angle)
     near_arm = -angle
-    far_arm = -angle if manner.variant < 0.4 else -angle - np.pi if manner.variant < 0.75 else zeros
+    near_bend = _bend_while_rising(angle)
+    if manner.variant < 0.75:
+        far_angle = angle if manner.variant < 0.4 else _rise_slowly(phase_T + 0.5)
+        far_arm, far_bend = -far_angle, _bend_while_rising(far_angle)
+    else:
+        far_arm = far_bend = zeros
     sway = 0.04 * np.sin(angle)
     return Pose(
         torso=0.02 + sway,
         near_arm=near_arm,
-        near_forearm=near_arm,
+        near_forearm=near_arm + near_bend,
         far_arm=far_arm,
-        far_forearm=far_arm,
+        far_forearm=far_arm + far_bend,
         near_thigh=zeros + 0.14,
         near_shin=zeros - 0.02,
         far_thigh=zeros - 0.06,
@@ -106,6 +115,16 @@ def circle_arms(phase_T: Floats, *, manner: Manner) -> Pose:
         turn=1.0,
         planted=1.0,
     )
+
+
+def _rise_slowly(phase_T: Floats) -> Floats:
+    """Angle of a circling arm: the rising half circle takes 65 % of the cycle."""
+    cycle = np.mod(phase_T, 1.0)
+    return np.pi * np.where(cycle < 0.65, cycle / 0.65, 1 + (cycle - 0.65) / 0.35)
+
+
+def _bend_while_rising(angle_T: Floats) -> Floats:
+    return 1.5 * np.clip(np.sin(angle_T), 0, None)
 
 
 def squat(phase_T: Floats, *, manner: Manner) -> Pose:

@@ -24,7 +24,7 @@ PRESETS: Mapping[str, tuple[Stage, ...]] = {
         Stage("easy", num_videos=1000, size_px=56, steps=400, batch_clips=32, peak_lr=3e-3),
         Stage("medium", num_videos=1500, size_px=56, steps=800, batch_clips=32, peak_lr=3e-3),
         Stage("full", num_videos=5000, size_px=56, steps=2500, batch_clips=32, peak_lr=2e-3),
-        Stage("full", num_videos=5000, size_px=112, steps=1600, batch_clips=32, peak_lr=1e-3),
+        Stage("full", num_videos=5000, size_px=112, steps=600, batch_clips=32, peak_lr=1e-3),
     ),
     # About five minutes on two cores: shows that the command learns, not how well it can.
     "quick": (
