@@ -40,10 +40,11 @@ SALIENCY_RULES: Rules = {
     "mean": (lambda errors_NTHW: float(errors_NTHW.mean()), 2.0, 2e-4),
     "max": (lambda errors_NTHW: float(errors_NTHW.max()), 3.0, 2e-2),
 }
-# The same for a grid's error in norm, relative to the oracle's grid, per clip. A flip moves it by some per cent; a grid
-# under another's name or with its axes swapped is off by about one.
+# The same for a grid's error in norm, relative to the oracle's grid, per clip. Where a grid's terms cancel, as gradcam's
+# do, plain rounding reaches 5e-5, and a flip some per cent; a grid under another's name or with its axes swapped is
+# off by about one.
 GRID_RULES: Rules = {
-    "median": (lambda errors_N: float(np.median(errors_N)), 2.0, 1e-5),
+    "median": (lambda errors_N: float(np.median(errors_N)), 2.0, 1e-3),
     "max": (lambda errors_N: float(errors_N.max()), 3.0, 0.1),
 }
 SEED = 2012_09542
@@ -133,7 +134,7 @@ def check_engine(name: str, *, run: Engine, versions: str, reference: Reference)
             got=answers[EXPLAINED].tolist(),
             allowed=oracle[EXPLAINED].tolist(),
         )
-    for output in set(answers) - {LOGITS, EXPLAINED}:
+    for output in [name for name in answers if name not in (LOGITS, EXPLAINED)]:
         rules, errors_of = (SALIENCY_RULES, _absolute) if output == SALIENCY else (GRID_RULES, _relative_norm)
         errors, eager_errors = (errors_of(given[output], oracle[output]) for given in (answers, reference.eager))
         for what, (measure, ratio, floor) in rules.items():
