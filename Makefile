@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 .PHONY: help setup demo serve stop test check bench image clean
 
 PYTHON ?= python3.11
@@ -25,8 +26,8 @@ setup: $(VENV)/.$(EXTRAS)-done ## Make the virtual environment with the pinned d
 $(VENV)/.$(EXTRAS)-done: pyproject.toml constraints.txt
 	command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or set PYTHON"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.$(if $(EXTRAS),[$(EXTRAS)])'
 # onnxruntime and onnxruntime-gpu are one module in two builds: only one may be there.
 ifeq ($(EXTRAS),gpu)
 	$(BIN)/pip uninstall --quiet --yes onnxruntime onnxruntime-gpu
@@ -34,8 +35,10 @@ ifeq ($(EXTRAS),gpu)
 endif
 	touch $@
 
-model_store/$(MODEL).mar: $(WEIGHTS) $(shell find src/sum3dcam/export src/sum3dcam/models src/sum3dcam/attribution handlers export -name '*.py') | setup
-	$(BIN)/python export/to_onnx.py --model $(MODEL) --weights $(WEIGHTS) --output build/$(MODEL).onnx
+build/$(MODEL).onnx: $(WEIGHTS) $(shell find src/sum3dcam/export src/sum3dcam/models src/sum3dcam/attribution src/sum3dcam/*.py export -name '*.py') | setup
+	$(BIN)/python export/to_onnx.py --model $(MODEL) --weights $(WEIGHTS) --output $@
+
+model_store/$(MODEL).mar: build/$(MODEL).onnx handlers/sum3dcam_handler.py serve_config/model-config.yaml
 	$(BIN)/python export/to_mar.py --artifact build/$(MODEL).onnx --name $(MODEL) --version 1.0 --output model_store/
 
 $(DEMO)/clip.mp4: | setup
@@ -64,7 +67,7 @@ build/pod.properties: serve_config/config.properties
 	mkdir -p build
 	sed -E '/^(inference_address|grpc_inference_address)=/s/127\.0\.0\.1/0.0.0.0/' $< > $@
 
-check: setup build/pod.properties ## Lint, types, import rules, doctests, unit tests
+check: setup ## Lint, types, import rules, doctests, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -76,11 +79,11 @@ check: setup build/pod.properties ## Lint, types, import rules, doctests, unit t
 test: check ## `make check`, then everything slow: full-size networks, a training, the real TorchServe
 	$(BIN)/pytest -m 'e2e or slow' --durations=10
 
-bench: setup model_store/$(MODEL).mar ## Time labels and maps of the engines on this machine
+bench: setup build/$(MODEL).onnx ## Time labels and maps of the engines on this machine
 	$(BIN)/python benchmarks/engines.py --artifact build/$(MODEL).onnx --output build/bench
 
 image: ## Build the container image; VARIANT=gpu for CUDA
-	docker build --build-arg EXTRAS=$(if $(filter gpu,$(VARIANT)),gpu,) -t sum3dcam:$(or $(VARIANT),cpu) .
+	docker build $(if $(filter gpu,$(VARIANT)),--build-arg EXTRAS=gpu,--build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu) -t sum3dcam:$(or $(VARIANT),cpu) .
 
 clean: ## Remove what was built, but not the virtual environment
 	rm -rf build model_store/*.mar .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -144,7 +144,8 @@ def test_files_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     made = tiny.prepared(tiny.Case(taps=("layer4",)))
     graph = explain_graph(made.classifier, taps=made.card.taps, clip_BTHWC=made.example_clip())
     path = tmp_path / "deep" / "model.onnx"
-    write_onnx(graph, path, card=made.card)
+    model = to_model(graph, card=made.card)
+    write_onnx(model, path, card=made.card)
     assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
     before = path.read_bytes()
 
@@ -153,7 +154,7 @@ def test_files_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(onnx, "save", refuse)
     with pytest.raises(OSError, match="disk full"):
-        write_onnx(graph, path, card=made.card)
+        write_onnx(model, path, card=made.card)
     assert path.read_bytes() == before
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from sum3dcam.errors import CheckpointError
 from sum3dcam.models import NETWORKS, Classifier, build_network
 from sum3dcam.training import loop
 from sum3dcam.training.clips import ClipSet
@@ -72,6 +73,12 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_says_where(tmp_path: P
     torch.nn.init.constant_(broken.network.base.fc.weight, float("nan"))  # type: ignore[union-attr,arg-type]
     with pytest.raises(FloatingPointError, match=r"stage 0 \(easy\), step 0"):
         train(broken, stages=STAGES, run=run_in(tmp_path, clip_set=clip_set))
+
+
+def test_the_state_of_another_training_is_refused(tmp_path: Path, clip_set: ClipSet) -> None:
+    train(classifier(), stages=STAGES[:1], run=run_in(tmp_path, clip_set=clip_set))
+    with pytest.raises(CheckpointError, match="another training"):
+        train(classifier(), stages=STAGES, run=run_in(tmp_path, clip_set=clip_set))
 
 
 def test_every_stage_sees_clips_of_its_own_size(tmp_path: Path, clip_set: ClipSet) -> None:

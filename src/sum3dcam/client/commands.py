@@ -49,7 +49,7 @@ class Outcome:
 @click.option("--taps", metavar="TAP,TAP", help="Layers to explain from.  [default: all]")
 @click.option("--target", help="Class to explain, by label or index.  [default: each clip's top class]")
 @click.option("--top-k", type=int, help="How many labels to answer.")
-@click.option("--threshold", type=float, help="Boxes hold what exceeds this share of the clip's highest map value.")
+@click.option("--threshold", type=float, help="Boxes hold what reaches this share of the clip's highest map value.")
 @click.option("--box-mode", type=click.Choice(BOX_MODES), help="Which boxes of a frame to answer.")
 @click.option(
     "--overlay",

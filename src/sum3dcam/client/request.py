@@ -21,7 +21,7 @@ class Options(TypedDict, total=False):
         taps: names of taps; a string is sent as it is ("layer1,layer2").
         target: class to explain, as an index or a label; "top" is each clip's best.
         top_k: how many labels to answer.
-        threshold: a box holds what exceeds threshold times the clip's maximum.
+        threshold: a box holds what reaches threshold times the clip's maximum.
         box_mode: "union", "largest" or "all".
         map_dtype: "u8", "f16" or "f32".
         format: "json" or "safetensors".

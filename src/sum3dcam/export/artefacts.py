@@ -35,9 +35,8 @@ class Candidate:
 def onnx_candidate(graph: nn.Module, *, card: Card, inputs: tuple[torch.Tensor, ...]) -> Candidate:
     """The graph as ONNX, run by onnxruntime on the CPU."""
     options = onnxruntime.SessionOptions()
-    session = onnxruntime.InferenceSession(
-        to_model(graph, card=card).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    model = to_model(graph, card=card)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [info.name for info in session.get_inputs()]
 
     def run(clips_BTHWC: npt.NDArray[np.uint8], targets_B: npt.NDArray[np.int64]) -> Arrays:
@@ -48,7 +47,7 @@ def onnx_candidate(graph: nn.Module, *, card: Card, inputs: tuple[torch.Tensor, 
         engine="onnxruntime CPUExecutionProvider",
         versions=f"onnxruntime {onnxruntime.__version__}",
         run=run,
-        write=lambda path, signed: write_onnx(graph, path, card=signed),
+        write=lambda path, signed: write_onnx(model, path, card=signed),
     )
 
 

@@ -29,7 +29,9 @@ EXPORT_OPTIONS: Sequence[Callable[[Command], Command]] = (
     click.option(
         "--weights", type=click.Path(path_type=Path), help="The project's safetensors or a public checkpoint."
     ),
-    click.option("--random-weights", "random_seed", type=int, help="SEED of a network that has learnt nothing."),
+    click.option(
+        "--random-weights", "random_seed", type=click.IntRange(0), help="SEED of a network that has learnt nothing."
+    ),
     click.option("--labels", type=click.Path(path_type=Path), help="A text file, one label per line."),
     click.option("--frames", "num_frames", type=click.IntRange(1), default=16, show_default=True),
     click.option("--size", "size_px", type=click.IntRange(32), default=112, show_default=True),

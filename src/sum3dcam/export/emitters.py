@@ -11,6 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from sum3dcam.attribution.grids import explained_class
+from sum3dcam.contract import TOP_CLASS
 from sum3dcam.export import vjp
 from sum3dcam.export.joint import one_hot
 
@@ -163,7 +164,7 @@ def _transpose_weight(emit: Emission, weight: str, groups: int) -> Any:
 
 def _explained_class(emit: Emission, logits: str, target: str) -> Any:
     top = emit.node("ArgMax", logits, axis=1, keepdims=0)
-    return emit.node("Where", emit.node("Equal", target, -1), top, target)
+    return emit.node("Where", emit.node("Equal", target, TOP_CLASS), top, target)
 
 
 def _one_hot(emit: Emission, explained: str, classes: str, one: str) -> Any:
@@ -179,7 +180,7 @@ def _unflatten(emit: Emission, x: str, axis: int, sizes: Sequence[int]) -> Any:
     return emit.node("Reshape", x, [*[0] * axis, *sizes])
 
 
-def _flatten(emit: Emission, x: str, axis: int = 0, last: int = -1) -> Any:
+def _flatten(emit: Emission, x: str, axis: int = 0) -> Any:
     return emit.node("Reshape", x, [*[0] * axis, -1])
 
 
@@ -187,8 +188,8 @@ def _where(emit: Emission, condition: str, chosen: Any, other: Any) -> Any:
     return emit.node("Where", condition, chosen, float(other) if not isinstance(other, str) else other)
 
 
-def _to(emit: Emission, x: str, *_: Any, **__: Any) -> Any:
-    return emit.node("Cast", x, to=TensorProto.FLOAT)
+def _to(emit: Emission, x: str, dtype: torch.dtype) -> Any:
+    return emit.node("Cast", x, to={torch.float32: TensorProto.FLOAT}[dtype])
 
 
 # Functions that stay whole when the graph's modules are traced: each has an emitter of its own.

@@ -21,14 +21,9 @@ OPSET = 20
 IR_VERSION = 10  # of ONNX 1.16, which every runtime of the last two years reads
 
 
-def write_onnx(graph: nn.Module, path: Path, *, card: Card) -> None:
-    """Writes `graph` (LabelsGraph or ExplainGraph) with its card; checks the file with onnx's full check.
-
-    Raises:
-        ArtifactError: an operator without an emitter; names it.
-    """
-    model = to_model(graph, card=card)
-    onnx.checker.check_model(model, full_check=True)
+def write_onnx(model: onnx.ModelProto, path: Path, *, card: Card) -> None:
+    """Writes a model of `to_model` with `card` in its metadata."""
+    helper.set_model_props(model, {CARD_KEY: card.to_json()})
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(path.suffix + ".partial")
     onnx.save(model, partial)
@@ -36,7 +31,11 @@ def write_onnx(graph: nn.Module, path: Path, *, card: Card) -> None:
 
 
 def to_model(graph: nn.Module, *, card: Card) -> onnx.ModelProto:
-    """The ONNX model of `graph`, whose inputs and outputs are those of the card."""
+    """The ONNX model of `graph` (LabelsGraph or ExplainGraph), past onnx's full check, without its card.
+
+    Raises:
+        ArtifactError: an operator without an emitter; names it.
+    """
     traced = _trace(graph)
     emit = Emission()
     values: dict[fx.Node, Any] = {}
@@ -73,7 +72,7 @@ def to_model(graph: nn.Module, *, card: Card) -> onnx.ModelProto:
         producer_name="sum3dcam",
         producer_version=card.package_version,
     )
-    helper.set_model_props(model, {CARD_KEY: card.to_json()})
+    onnx.checker.check_model(model, full_check=True)
     return model
 
 

@@ -40,9 +40,9 @@ SALIENCY_RULES: Rules = {
     "mean": (lambda errors_NTHW: float(errors_NTHW.mean()), 2.0, 2e-4),
     "max": (lambda errors_NTHW: float(errors_NTHW.max()), 3.0, 2e-2),
 }
-# The same for a grid's error in norm, relative to the oracle's grid, per clip. Where a grid's terms cancel, as gradcam's
-# do, plain rounding reaches 5e-5, and a flip some per cent; a grid under another's name or with its axes swapped is
-# off by about one.
+# The same for a grid's error in norm, relative to the oracle's grid, per clip. Where a grid's terms cancel, as those of
+# gradcam do, plain rounding reaches 5e-5, and a flip some per cent; a grid under another's name or with its axes
+# swapped is off by about one.
 GRID_RULES: Rules = {
     "median": (lambda errors_N: float(np.median(errors_N)), 2.0, 1e-3),
     "max": (lambda errors_N: float(errors_N.max()), 3.0, 0.1),

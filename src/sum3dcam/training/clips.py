@@ -1,5 +1,6 @@
 """Rendered clips as a network gets them, cached on disk: rendered, coded to H.264, decoded, resized, cropped."""
 
+import hashlib
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from sum3dcam import synthetic
 from sum3dcam.synthetic import ACTIONS, DIFFICULTIES, REVERSED, render, video_seed, write_mp4
 from sum3dcam.video.decode import DecodeLimits, decode
 
@@ -45,11 +47,17 @@ class ClipSet:
 def cached_clips(directory: Path, *, difficulty: str, num_videos: int, seed: int, workers: int) -> ClipSet:
     """Two clips of each of `num_videos` videos (classes in turn), rendered once and read from disk from then on."""
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{difficulty}-seed{seed}-{num_videos}x{CLIPS_PER_VIDEO}.npy"
+    path = directory / f"{difficulty}-seed{seed}-{num_videos}x{CLIPS_PER_VIDEO}-{renderer_digest()}.npy"
     if not path.exists():
         _render_all(path, difficulty=difficulty, num_videos=num_videos, seed=seed, workers=workers)
     labels_N = np.repeat(np.arange(num_videos) % len(ACTIONS), CLIPS_PER_VIDEO)
     return ClipSet(np.load(path, mmap_mode="r"), labels_N)
+
+
+def renderer_digest() -> str:
+    """Eight digits that change with the renderer's source, so that clips of an older one are not taken for its own."""
+    sources = sorted(Path(synthetic.__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:8]
 
 
 @dataclass(frozen=True)

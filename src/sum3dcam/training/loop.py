@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from sum3dcam.errors import CheckpointError
 from sum3dcam.models import Classifier
 from sum3dcam.training.clips import Batch, Clips, ClipSet, Labels, augment, resize, window
 from sum3dcam.training.stages import Stage
@@ -47,6 +48,7 @@ def train(classifier: Classifier, *, stages: Sequence[Stage], run: Run) -> float
     """Trains in place; returns the seconds spent, those of earlier interrupted runs included.
 
     Raises:
+        CheckpointError: the directory holds the state of another training.
         FloatingPointError: the loss is no longer finite; names stage and step.
     """
     # Twice as fast on a CPU. (The stubs of Module.to know 4D formats alone.)
@@ -54,8 +56,15 @@ def train(classifier: Classifier, *, stages: Sequence[Stage], run: Run) -> float
     optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=WEIGHT_DECAY)
     state_path = run.directory / "state.pt"
     done, seconds = 0, 0.0
+    recipe = repr((tuple(stages), run.seed, run.num_frames))
     if state_path.exists():
         state = torch.load(state_path, weights_only=True)
+        if state["recipe"] != recipe:
+            raise CheckpointError(
+                f"{state_path} is of another training; choose another --output, or remove it",
+                got=state["recipe"],
+                allowed=recipe,
+            )
         classifier.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         done, seconds = state["steps"], state["seconds"]
@@ -83,7 +92,8 @@ def train(classifier: Classifier, *, stages: Sequence[Stage], run: Run) -> float
                 if (step + 1) % CHECK_EVERY_STEPS == 0 or step + 1 == stage.steps:
                     row["held_out_accuracy"] = _check(classifier, stage=stage, run=run)
                     _append_log(run.directory / "log.jsonl", row)
-                    _save(state_path, classifier, optimizer, steps=before + step + 1, seconds=seconds)
+                    progress = {"recipe": recipe, "steps": before + step + 1, "seconds": seconds}
+                    _save(state_path, classifier, optimizer, progress=progress)
                 run.report(row)
         before += stage.steps
     return seconds
@@ -160,14 +170,13 @@ def _append_log(path: Path, row: Mapping[str, Any]) -> None:
         log.write(json.dumps(row) + "\n")
 
 
-def _save(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, *, steps: int, seconds: float) -> None:
+def _save(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, *, progress: Mapping[str, Any]) -> None:
     """Replaces the file whole: a session that ends while writing leaves the previous state."""
     partial_path = path.with_suffix(".partial")
     state = {
         "model": classifier.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "steps": steps,
-        "seconds": seconds,
+        **progress,
     }
     torch.save(state, partial_path)
     partial_path.replace(path)

@@ -26,10 +26,10 @@ PRESETS: Mapping[str, tuple[Stage, ...]] = {
         Stage("full", num_videos=5000, size_px=56, steps=2500, batch_clips=32, peak_lr=2e-3),
         Stage("full", num_videos=5000, size_px=112, steps=600, batch_clips=32, peak_lr=1e-3),
     ),
-    # About five minutes on two cores: shows that the command learns, not how well it can.
+    # Two to five minutes on two cores: shows that the command learns, not how well it can.
     "quick": (
-        Stage("easy", num_videos=250, size_px=48, steps=300, batch_clips=32, peak_lr=3e-3),
-        Stage("medium", num_videos=250, size_px=48, steps=200, batch_clips=32, peak_lr=2e-3),
+        Stage("easy", num_videos=250, size_px=48, steps=200, batch_clips=32, peak_lr=3e-3),
+        Stage("medium", num_videos=250, size_px=48, steps=120, batch_clips=32, peak_lr=2e-3),
     ),
 }
 
