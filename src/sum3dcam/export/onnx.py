@@ -22,7 +22,7 @@ IR_VERSION = 10  # of ONNX 1.16, which every runtime of the last two years reads
 
 
 def write_onnx(model: onnx.ModelProto, path: Path, *, card: Card) -> None:
-    """Writes a model of `to_model` with `card` in its metadata."""
+    """Writes a model of `to_model` with another card: the one that holds the parity rows."""
     helper.set_model_props(model, {CARD_KEY: card.to_json()})
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(path.suffix + ".partial")
@@ -31,7 +31,7 @@ def write_onnx(model: onnx.ModelProto, path: Path, *, card: Card) -> None:
 
 
 def to_model(graph: nn.Module, *, card: Card) -> onnx.ModelProto:
-    """The ONNX model of `graph` (LabelsGraph or ExplainGraph), past onnx's full check, without its card.
+    """The ONNX model of `graph` (LabelsGraph or ExplainGraph), with its card, past onnx's full check.
 
     Raises:
         ArtifactError: an operator without an emitter; names it.
@@ -72,6 +72,7 @@ def to_model(graph: nn.Module, *, card: Card) -> onnx.ModelProto:
         producer_name="sum3dcam",
         producer_version=card.package_version,
     )
+    helper.set_model_props(model, {CARD_KEY: card.to_json()})
     onnx.checker.check_model(model, full_check=True)
     return model
 
