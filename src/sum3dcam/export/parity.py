@@ -36,7 +36,7 @@ LOGITS_TOLERANCE = 1e-4
 # met a flip: the floors are one flip's size. The median over clips has none to speak of and finds low precision.
 Rules = Mapping[str, tuple[Callable[[npt.NDArray[Any]], float], float, float]]
 SALIENCY_RULES: Rules = {
-    "median": (lambda errors_NTHW: float(np.median(errors_NTHW.mean((1, 2, 3)))), 3.0, 5e-5),
+    "median": (lambda errors_NTHW: float(np.median(errors_NTHW.mean((1, 2, 3)))), 3.0, 1e-6),
     "mean": (lambda errors_NTHW: float(errors_NTHW.mean()), 2.0, 2e-4),
     "max": (lambda errors_NTHW: float(errors_NTHW.max()), 3.0, 2e-2),
 }
