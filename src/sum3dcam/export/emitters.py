@@ -214,6 +214,7 @@ EMITTERS: Mapping[Any, Callable[..., Any]] = {
     aten.t.default: lambda emit, x: emit.node("Transpose", x, perm=[1, 0]),
     aten.flatten.using_ints: _flatten,
     aten.reshape.default: lambda emit, x, shape: emit.node("Reshape", x, list(shape)),
+    aten.view.default: lambda emit, x, shape: emit.node("Reshape", x, list(shape)),
     vjp.transpose_weight: _transpose_weight,
     vjp.scatter_to_maxima: _scatter_to_maxima,
     vjp.spread_mean: _spread_mean,

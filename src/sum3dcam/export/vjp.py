@@ -139,6 +139,7 @@ RULES: Mapping[Any, Rule] = {
     aten.linear.default: _linear,
     aten.matmul.default: _matmul,
     aten.flatten.using_ints: _reshape,
+    aten.view.default: _reshape,
     aten.reshape.default: _reshape,
     aten.add.Tensor: _add,
     aten.mul.Tensor: _scale,
