@@ -34,9 +34,8 @@ class Candidate:
 
 def onnx_candidate(graph: nn.Module, *, card: Card, inputs: tuple[torch.Tensor, ...]) -> Candidate:
     """The graph as ONNX, run by onnxruntime on the CPU."""
-    options = onnxruntime.SessionOptions()
     model = to_model(graph, card=card)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [info.name for info in session.get_inputs()]
 
     def run(clips_BTHWC: npt.NDArray[np.uint8], targets_B: npt.NDArray[np.int64]) -> Arrays:
