@@ -15,6 +15,9 @@ CONTRACT_VERSION = 1
 
 # The graph's tensors.
 CLIP = "clip"  # uint8 (B,T,H,W,C), decoded pixels; normalisation happens inside the graph
+# What a clip's channels are, stream by stream in the card's order; flow is (x, y) in 8-bit coding, see FLOW_BOUND_PX.
+STREAM_CHANNELS: Mapping[str, int] = {"rgb": 3, "flow": 2}
+FLOW_BOUND_PX = 20.0  # flow byte v means v / 255 * 40 - 20 pixels per frame
 TARGET = "target"  # int64 (B,), class to explain; TOP_CLASS asks for the argmax
 LOGITS = "logits"  # float32 (B,K), before softmax
 EXPLAINED = "explained"  # int64 (B,), the class that was explained
@@ -62,7 +65,7 @@ OPTION_KEYS = (
 
 # The reply.
 ENVELOPE_KEY = "envelope"  # the safetensors metadata entry that carries the JSON envelope
-MAPS = "maps"  # tensor of a maps reply: (N,T,H,W)
+MAPS = "maps"  # tensor of a maps reply: (N,T,H,W); maps_rgb and maps_flow beside it where both streams have taps
 JSON_TYPE = "application/json"
 SAFETENSORS_TYPE = "application/vnd.safetensors"
 
@@ -76,20 +79,44 @@ def grid_name(grid: str, tap: str) -> str:
     return f"{grid}_{tap}"
 
 
-def output_names(graph: str, taps: Sequence[str]) -> tuple[str, ...]:
-    """The graph's outputs, in their order (TorchScript returns them as a tuple)."""
-    if graph == LABELS_GRAPH:
-        return (LOGITS,)
-    return (LOGITS, EXPLAINED, SALIENCY, *(grid_name(grid, tap) for tap in taps for grid in GRIDS))
-
-
 @dataclass(frozen=True)
 class Tap:
-    """An intermediate feature map that attribution reads: (B,channels,t,h,w) after its ReLU."""
+    """A feature map that attribution reads: (B,channels,t,h,w) after its ReLU, in the network of one stream."""
 
     name: str
     channels: int
     grid_thw: tuple[int, int, int]
+    stream: str = "rgb"
+
+
+def streams_of(taps: Sequence[Tap]) -> tuple[str, ...]:
+    """The streams in which the taps lie, in their order.
+
+    >>> streams_of([Tap("flow_layer1", 1, (1, 1, 1), "flow"), Tap("flow_layer2", 1, (1, 1, 1), "flow")])
+    ('flow',)
+    """
+    return tuple(dict.fromkeys(tap.stream for tap in taps))
+
+
+def stream_name(name: str, stream: str) -> str:
+    """Name of a tensor (SALIENCY, MAPS) that is over one stream's taps alone.
+
+    >>> stream_name("maps", "flow")
+    'maps_flow'
+    """
+    return f"{name}_{stream}"
+
+
+def output_names(graph: str, taps: Sequence[Tap]) -> tuple[str, ...]:
+    """The graph's outputs, in their order (TorchScript returns them as a tuple).
+
+    A graph whose taps lie in several streams has a saliency of each behind the one over all of them.
+    """
+    if graph == LABELS_GRAPH:
+        return (LOGITS,)
+    streams = streams_of(taps)
+    per_stream = [stream_name(SALIENCY, stream) for stream in streams if len(streams) > 1]
+    return (LOGITS, EXPLAINED, SALIENCY, *per_stream, *(grid_name(grid, tap.name) for tap in taps for grid in GRIDS))
 
 
 @dataclass(frozen=True)
@@ -97,7 +124,9 @@ class Card:
     """What an artefact says of itself; a server needs nothing else.
 
     `preprocessing` names how a frame becomes (size, size) pixels before the graph; mean and std are in the graph.
-    `parity` holds the rows of the export's parity table.
+    `streams` are keys of STREAM_CHANNELS, whose channels lie side by side in a clip. `frames_per_second` is the rate
+    to which a video is resampled before it is cut into clips, None for its own. `parity` holds the rows of the
+    export's parity table.
     """
 
     graph: str
@@ -105,8 +134,9 @@ class Card:
     labels: tuple[str, ...]
     num_frames: int
     size_px: int
-    num_channels: int
+    streams: tuple[str, ...]
     preprocessing: str
+    frames_per_second: float | None
     taps: tuple[Tap, ...]
     gates: tuple[str, ...]
     weights_sha256: str
@@ -119,12 +149,16 @@ class Card:
         return tuple(tap.name for tap in self.taps)
 
     @property
+    def num_channels(self) -> int:
+        return sum(STREAM_CHANNELS[stream] for stream in self.streams)
+
+    @property
     def clip_shape_THWC(self) -> tuple[int, int, int, int]:
         return (self.num_frames, self.size_px, self.size_px, self.num_channels)
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        return output_names(self.graph, self.tap_names)
+        return output_names(self.graph, self.taps)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -162,9 +196,8 @@ class Card:
         try:
             raw["labels"] = tuple(raw["labels"])
             raw["gates"] = tuple(raw["gates"])
-            raw["taps"] = tuple(
-                Tap(name=tap["name"], channels=tap["channels"], grid_thw=tuple(tap["grid_thw"])) for tap in raw["taps"]
-            )
+            raw["streams"] = tuple(raw["streams"])
+            raw["taps"] = tuple(Tap(**{**tap, "grid_thw": tuple(tap["grid_thw"])}) for tap in raw["taps"])
             raw["parity"] = tuple(raw["parity"])
         except (KeyError, TypeError) as error:
             raise ArtifactError("a field of the artefact's card is of another kind; export it again") from error

@@ -19,7 +19,7 @@ from sum3dcam.attribution.maps import (
     upsample,
     upsample_matrix,
 )
-from sum3dcam.contract import DEFAULT_METHOD, EMPTY_MAX, GRIDS, Tap, grid_name
+from sum3dcam.contract import DEFAULT_METHOD, EMPTY_MAX, GRIDS, SALIENCY, Tap, grid_name
 from sum3dcam.errors import BadArrayError, BadOptionError
 
 ATOL = 2e-6
@@ -122,7 +122,7 @@ def test_the_graphs_saliency_is_the_default_method_over_its_taps():
     grids["gradient_layer4"][0] = -1.0  # empty in one item: both sides must leave it out
     taps = tuple(Tap(name, 1, shape) for name, shape in TAP_SHAPES.items())
     saliency = Saliency(taps, num_frames=16, size_px=32, dtype=torch.float64)
-    oracle = saliency({name: torch.from_numpy(grid).double() for name, grid in grids.items()}).numpy()
+    oracle = saliency({name: torch.from_numpy(grid).double() for name, grid in grids.items()})[SALIENCY].numpy()
     ours = build(grids, taps=tuple(TAP_SHAPES), method=DEFAULT_METHOD)
     assert ours.empty_taps == (("layer4",), ())
     np.testing.assert_allclose(ours.maps_BTHW, oracle, rtol=0, atol=ATOL)

@@ -22,7 +22,8 @@ class BrightEngine:
             labels=tuple(labels),
             num_frames=num_frames,
             size_px=size_px,
-            num_channels=3,
+            streams=("rgb",),
+            frames_per_second=None,
             preprocessing="shorter-side-centre-crop",
             taps=(
                 Tap("conv", 1, (num_frames, size_px, size_px)),

@@ -3,12 +3,14 @@
 A is a tap's activation, G = d logit / d A, both (B,c,t,h,w). Channels are summed before anything is upsampled.
 """
 
-from collections.abc import Callable, Mapping
+import functools
+import operator
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from sum3dcam.contract import EMPTY_MAX, GRIDS, TOP_CLASS, Tap, grid_name
+from sum3dcam.contract import EMPTY_MAX, GRIDS, SALIENCY, TOP_CLASS, Tap, grid_name, stream_name, streams_of
 
 # METHOD.md section 1; the order is contract.GRIDS.
 GRID_FORMULAS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -26,7 +28,10 @@ def explained_class(logits_BK: Tensor, target_B: Tensor) -> Tensor:
 
 
 class Saliency(nn.Module):
-    """Sum3DCAM (eq. 3 to 6) over `taps`, divided by its own max: {grid name: (B,t,h,w)} -> (B,T,H,W) in [0,1]."""
+    """Sum3DCAM (eq. 3 to 6) over `taps`, and over each stream's where there are several, each divided by its own max.
+
+    {grid name: (B,t,h,w)} -> {output name: (B,T,H,W) in [0,1]}.
+    """
 
     def __init__(self, taps: tuple[Tap, ...], *, num_frames: int, size_px: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -44,11 +49,14 @@ class Saliency(nn.Module):
         grid_BThw = torch.matmul(T_Tt, grid_Bthw.flatten(2)).unflatten(2, tap.grid_thw[1:])
         return torch.matmul(torch.matmul(H_Hh, grid_BThw), W_wW)
 
-    def forward(self, grids: Mapping[str, Tensor]) -> Tensor:
-        total_BTHW, *others = (self.tap_map(grids, tap=tap) for tap in self.taps)
-        for map_BTHW in others:
-            total_BTHW = total_BTHW + map_BTHW
-        return normalise(total_BTHW)
+    def forward(self, grids: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        maps = {tap: self.tap_map(grids, tap=tap) for tap in self.taps}
+        streams = streams_of(self.taps)
+        sums = {stream: add_up([maps[tap] for tap in self.taps if tap.stream == stream]) for stream in streams}
+        named = {SALIENCY: add_up(list(sums.values()))}
+        if len(streams) > 1:
+            named |= {stream_name(SALIENCY, stream): sums[stream] for stream in streams}
+        return {name: normalise(map_BTHW) for name, map_BTHW in named.items()}
 
     def tap_map(self, grids: Mapping[str, Tensor], *, tap: Tap) -> Tensor:
         """3DCAM of one tap: n(up(gradient)) n(up(activation)), (B,T,H,W)."""
@@ -56,6 +64,11 @@ class Saliency(nn.Module):
             normalise(self.upsample(grids[grid_name(grid, tap.name)], tap=tap)) for grid in ("gradient", "activation")
         )
         return gradient_BTHW * activation_BTHW
+
+
+def add_up(terms: Sequence[Tensor]) -> Tensor:
+    """The terms' sum; a single term is itself, without an operator."""
+    return functools.reduce(operator.add, terms)
 
 
 def normalise(map_BTHW: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from sum3dcam.attribution.grids import Saliency, explained_class, tap_grids
-from sum3dcam.contract import Tap, output_names
+from sum3dcam.contract import EXPLAIN_GRAPH, EXPLAINED, LOGITS, Tap, output_names
 from sum3dcam.errors import ArtifactError
 from sum3dcam.export.vjp import RULES, transpose_weight
 from sum3dcam.models import Classifier
@@ -46,8 +46,8 @@ class ExplainGraph(nn.Module):
         grids: dict[str, Tensor] = {}
         for tap, activation, gradient in zip(self.taps, activations, gradients, strict=True):
             grids |= tap_grids(activation, gradient, tap=tap.name)
-        named = {"logits": logits, "explained": explained, "saliency": self.saliency(grids), **grids}
-        return tuple(named[name] for name in output_names("explain", [tap.name for tap in self.taps]))
+        named = {LOGITS: logits, EXPLAINED: explained, **self.saliency(grids), **grids}
+        return tuple(named[name] for name in output_names(EXPLAIN_GRAPH, self.taps))
 
 
 def labels_graph(classifier: Classifier, *, clip_BTHWC: Tensor) -> LabelsGraph:

@@ -97,7 +97,7 @@ def _output_info(name: str, *, card: Card) -> onnx.ValueInfoProto:
     shapes: dict[str, Sequence[int]] = {
         LOGITS: [len(card.labels)],
         EXPLAINED: [],
-        SALIENCY: card.clip_shape_THWC[:3],
+        **{name: card.clip_shape_THWC[:3] for name in card.outputs if name.startswith(SALIENCY)},
         **{grid_name(grid, tap.name): tap.grid_thw for tap in card.taps for grid in GRIDS},
     }
     kind = TensorProto.INT64 if name == EXPLAINED else TensorProto.FLOAT

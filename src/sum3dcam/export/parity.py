@@ -73,7 +73,7 @@ def autograd_answers(
     for name, activation, gradient in zip(card.tap_names, chosen, gradients, strict=True):
         grids |= tap_grids(activation.detach(), gradient, tap=name)
     saliency = Saliency(card.taps, num_frames=card.num_frames, size_px=card.size_px, dtype=logits.dtype)
-    answers = {LOGITS: logits.detach(), EXPLAINED: explained, SALIENCY: saliency(grids), **grids}
+    answers = {LOGITS: logits.detach(), EXPLAINED: explained, **saliency(grids), **grids}
     return {name: tensor.numpy() for name, tensor in answers.items()}
 
 
@@ -135,7 +135,7 @@ def check_engine(name: str, *, run: Engine, versions: str, reference: Reference)
             allowed=oracle[EXPLAINED].tolist(),
         )
     for output in [name for name in answers if name not in (LOGITS, EXPLAINED)]:
-        rules, errors_of = (SALIENCY_RULES, _absolute) if output == SALIENCY else (GRID_RULES, _relative_norm)
+        rules, errors_of = (SALIENCY_RULES, _absolute) if output.startswith(SALIENCY) else (GRID_RULES, _relative_norm)
         errors, eager_errors = (errors_of(given[output], oracle[output]) for given in (answers, reference.eager))
         for what, (measure, ratio, floor) in rules.items():
             error, eager_error = measure(errors), measure(eager_errors)
@@ -146,10 +146,9 @@ def check_engine(name: str, *, run: Engine, versions: str, reference: Reference)
                     got=error,
                     allowed=allowed,
                 )
-            if output == SALIENCY:
-                row |= {f"saliency_{what}_error": error, f"eager_saliency_{what}_error": eager_error}
-            else:
-                row[f"grids_{what}_error"] = max(error, row.get(f"grids_{what}_error", 0.0))
+            kind = "saliency" if output.startswith(SALIENCY) else "grids"
+            for key, value in ((f"{kind}_{what}_error", error), (f"eager_{kind}_{what}_error", eager_error)):
+                row[key] = max(value, row.get(key, 0.0))
     return row
 
 

@@ -87,8 +87,9 @@ def prepare(
             labels=card.labels,
             num_frames=num_frames,
             size_px=size_px,
-            num_channels=len(spec.mean),
+            streams=spec.streams,
             preprocessing=spec.preprocessing,
+            frames_per_second=None,
             taps=tuple(
                 tap
                 for tap in measure_taps(classifier.network, spec=spec, num_frames=num_frames, size_px=size_px)

@@ -28,6 +28,7 @@ class NetworkSpec:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     preprocessing: str
+    streams: tuple[str, ...] = ("rgb",)
     default_gates: tuple[str, ...] = ()
 
 

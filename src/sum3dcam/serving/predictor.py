@@ -105,7 +105,7 @@ class Predictor:
         outputs = engine.run(np.stack([clip for _, clip in chunk]), target_B=np.asarray(targets, np.int64))
         for place, (item, _) in enumerate(chunk):
             # The saliency is 0.8 MB per clip and the maps are built from the grids: do not keep it.
-            kept = {name: value[place] for name, value in outputs.items() if name != SALIENCY}
+            kept = {name: value[place] for name, value in outputs.items() if not name.startswith(SALIENCY)}
             batch.outputs.setdefault(item, []).append(kept)
 
     def _check_deadline(self, batch: _Batch, item: int) -> None:

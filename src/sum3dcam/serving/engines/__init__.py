@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from sum3dcam.contract import EXPLAIN_GRAPH, LABELS_GRAPH, Card
+from sum3dcam.contract import EXPLAIN_GRAPH, LABELS_GRAPH, STREAM_CHANNELS, Card
 from sum3dcam.errors import ArtifactError
 from sum3dcam.serving.engines import onnx_runtime, torchscript
 from sum3dcam.serving.engines.engine import Engine
@@ -13,8 +13,6 @@ __all__ = ["LOADERS", "Engine", "load_engine", "load_engines"]
 
 # File suffix -> loader(path, device=, num_threads=); device is "cpu" or "cuda:INDEX".
 LOADERS: Mapping[str, Callable[..., Engine]] = {".onnx": onnx_runtime.load, ".pt": torchscript.load}
-
-RGB_CHANNELS = 3
 
 
 def load_engine(path: Path, *, device: str, num_threads: int) -> Engine:
@@ -27,11 +25,11 @@ def load_engine(path: Path, *, device: str, num_threads: int) -> Engine:
     if path.suffix not in LOADERS:
         raise ArtifactError("no engine runs this kind of file", got=path.name, allowed=sorted(LOADERS))
     engine = LOADERS[path.suffix](path, device=device, num_threads=num_threads)
-    if engine.card.preprocessing not in PREPROCESSING or engine.card.num_channels != RGB_CHANNELS:
+    if engine.card.preprocessing not in PREPROCESSING or not set(engine.card.streams) <= set(STREAM_CHANNELS):
         raise ArtifactError(
             f"{path.name} wants frames that this server cannot make",
-            got=f"{engine.card.preprocessing}, {engine.card.num_channels} channels",
-            allowed=[f"{name}, {RGB_CHANNELS} channels" for name in PREPROCESSING],
+            got=f"{engine.card.preprocessing} of {', '.join(engine.card.streams)}",
+            allowed=[f"{name} of {', '.join(STREAM_CHANNELS)}" for name in PREPROCESSING],
         )
     return engine
 
