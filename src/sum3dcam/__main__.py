@@ -13,6 +13,11 @@ from sum3dcam.errors import Sum3DCamError
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "predict": ("sum3dcam.client.commands:predict", "Ask a server what happens in videos, and where it sees it."),
+        "flow": (
+            "sum3dcam.video.commands:flow_command",
+            "Compute the optical flow of videos, to send to a flow model.",
+        ),
+        "inspect": ("sum3dcam.export.commands:inspect_command", "Say what a checkpoint, an artefact or a network is."),
         "evaluate": (
             "sum3dcam.evaluation.commands:evaluate_command",
             "Measure accuracy and localisation of an artefact on a data set with ground truth.",

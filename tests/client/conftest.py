@@ -142,6 +142,7 @@ def make_envelope(
                 "index": index,
                 "start_frame": start,
                 "end_frame": end,
+                "frames": [start + place % (end - start) for place in range(CLIP_LENGTH)],
                 "start_seconds": start / fps,
                 "end_seconds": end / fps,
                 "labels": [{"index": 2, "label": "wave", "score": 0.75}, {"index": 0, "label": "jump", "score": 0.25}],
@@ -157,7 +158,11 @@ def make_envelope(
         "contract_version": 1,
         "status": "ok",
         "request_id": None,
-        "model": {"name": "resnext-mini", "engine": "onnxruntime"},
+        "model": {
+            "name": "resnext-mini",
+            "engine": "onnxruntime",
+            "tap_streams": {"layer1": "rgb", "layer2": "rgb"},
+        },
         "video": {
             "num_frames": num_frames,
             "width_px": width_px,
@@ -179,7 +184,11 @@ def encode(envelope: dict[str, Any], tensors: dict[str, Any] | None = None) -> b
     if not tensors:
         return json.dumps(envelope).encode()
     described = {
-        name: {"dtype": str(value.dtype), "shape": list(value.shape), "axes": "NTHW" if name == "maps" else "Nthw"}
+        name: {
+            "dtype": str(value.dtype),
+            "shape": list(value.shape),
+            "axes": "NTHW" if name.startswith("maps") else "Nthw",
+        }
         for name, value in tensors.items()
     }
     return save(tensors, metadata={"envelope": json.dumps({**envelope, "tensors": described})})

@@ -83,6 +83,61 @@ def test_each_frame_wears_its_own_map(make: Any, tmp_path: Path) -> None:
         assert rows.mean() == pytest.approx(12 * index + 5.5, abs=1.0)
 
 
+def _rows_of_heat(frames: Any) -> list[float]:
+    """The mean row of what is warm in each frame, in map cells of two source pixels."""
+    rows = []
+    for frame_HWC in frames:
+        red, _, blue = frame_HWC[:, 80].astype(int).T
+        rows.append(float(np.flatnonzero(red - blue > 40).mean() / 2))
+    return rows
+
+
+def _striped(num_clips: int, length: int) -> Any:
+    """Maps (N,T,60,60): place p of the video has a warm stripe of four cells whose mean row is 10 + 6 p."""
+    maps = np.zeros((num_clips, length, 60, 60), np.uint8)
+    for place in range(num_clips * length):
+        maps[place // length, place % length, 8 + 6 * place : 12 + 6 * place] = 255
+    return maps
+
+
+RESAMPLED: dict[str, tuple[list[dict[str, Any]], list[int]]] = {
+    # Clips as the server describes them, and the place whose map each of eight source frames wears.
+    "every other frame": (
+        [
+            {"frames": [0, 2, 4, 6], "start_frame": 0, "end_frame": 8},
+        ],
+        [0, 0, 1, 1, 2, 2, 3, 3],
+    ),
+    "a padded tail": (
+        [
+            {"frames": [0, 1, 2, 3], "start_frame": 0, "end_frame": 5},
+            {"frames": [5, 7, 5, 7], "start_frame": 5, "end_frame": 8},
+        ],
+        [0, 1, 2, 3, 3, 4, 4, 5],
+    ),
+    "repeated frames": (
+        [
+            {"frames": [0, 1, 2, 3], "start_frame": 0, "end_frame": 4},
+            {"frames": [3, 4, 4, 7], "start_frame": 3, "end_frame": 8},
+        ],
+        [0, 1, 2, 3, 5, 5, 5, 7],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RESAMPLED)
+def test_each_source_frame_wears_the_map_of_the_place_that_shows_it(make: Any, tmp_path: Path, case: str) -> None:
+    clips, places = RESAMPLED[case]
+    source = make.video(tmp_path / "source.mp4", make.grey_frames(8))
+    envelope = make.envelope(num_frames=8)
+    envelope["clips"] = [{**envelope["clips"][0], "index": i, "boxes": [], **clip} for i, clip in enumerate(clips)]
+    prediction = read_reply(make.reply(envelope, {"maps": _striped(len(clips), 4)}))
+    write_overlay(prediction, source=source, output=tmp_path / "out.mp4")
+    _, frames = _decode(tmp_path / "out.mp4")
+    # The stripe's mean row, cells 8 + 6 p to 12 + 6 p; interpolation and 4:2:0 blur it evenly.
+    assert _rows_of_heat(frames) == pytest.approx([10 + 6 * place for place in places], abs=0.6)
+
+
 def test_boxes_are_on_their_frame_alone(make: Any, tmp_path: Path) -> None:
     source = make.video(tmp_path / "source.mp4", [np.full((120, 160, 3), 128, np.uint8)] * 6)
     maps = np.zeros((2, make.clip_length, 56, 56), np.uint8)

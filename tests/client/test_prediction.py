@@ -69,3 +69,32 @@ def test_tensors_for_another_number_of_clips_are_refused(make: Any) -> None:
 def test_another_contract_version_is_refused(make: Any) -> None:
     with pytest.raises(ServerError):
         read_reply(make.reply(make.envelope(contract_version=2)))
+
+
+def test_each_clip_names_the_source_frame_at_each_of_its_places(make: Any) -> None:
+    prediction = read_reply(make.reply(make.envelope()))
+    assert [clip.frames for clip in prediction.clips] == [(0, 1, 2, 3), (4, 5, 4, 5)]
+    assert prediction.clip_length == 4
+
+
+def test_the_length_of_a_clip_does_not_depend_on_the_sources_number_of_frames(make: Any) -> None:
+    envelope = make.envelope(num_frames=8)  # as if its every other frame had been dropped
+    envelope["video"]["num_frames"] = 16
+    envelope["clips"][0].update(frames=[0, 2, 4, 6], end_frame=8)
+    envelope["clips"][1].update(frames=[8, 10, 12, 14], start_frame=8, end_frame=16)
+    assert read_reply(make.reply(envelope)).clip_length == 4
+
+
+def test_maps_of_streams_are_neither_grids_nor_the_map_over_all(make: Any) -> None:
+    maps = make.blob_maps(2)
+    tensors = {"maps": maps, "maps_rgb": maps // 2, "maps_flow": (maps / 255.0).astype(np.float16)}
+    prediction = read_reply(make.reply(make.envelope(), tensors))
+    assert set(prediction.stream_maps) == {"rgb", "flow"}
+    assert prediction.grids == {}
+    np.testing.assert_array_equal(prediction.stream_maps["rgb"], (maps // 2).astype(np.float32) / np.float32(255))
+    np.testing.assert_array_equal(prediction.stream_maps["flow"], tensors["maps_flow"].astype(np.float32))
+    assert prediction.without_tensors().stream_maps == {}
+
+
+def test_a_reply_about_one_stream_has_no_map_of_streams(make: Any) -> None:
+    assert read_reply(make.reply(make.envelope(), {"maps": make.blob_maps(2)})).stream_maps == {}

@@ -7,7 +7,7 @@ import pytest
 
 from sum3dcam.attribution.maps import build_maps
 from sum3dcam.client.prediction import read_reply
-from sum3dcam.client.rebuild import rebuild_maps
+from sum3dcam.client.rebuild import rebuild_maps, rebuild_stream_maps
 from sum3dcam.errors import RequestError
 
 SIZE_PX = 24
@@ -47,3 +47,33 @@ def test_a_reply_without_tensors_is_refused(make: Any) -> None:
 def test_an_unknown_size_is_asked_for(make: Any) -> None:
     with pytest.raises(RequestError, match="size_px"):
         rebuild_maps(read_reply(make.reply(make.envelope(), _grids(2))))
+
+
+def test_rebuilt_maps_of_streams_equal_the_servers(make: Any) -> None:
+    model = {"name": "m", "size_px": SIZE_PX, "tap_streams": {"layer1": "rgb", "layer2": "flow"}}
+    grids = _grids(2)
+    rebuilt = rebuild_stream_maps(read_reply(make.reply(make.envelope(model=model), grids)))
+    assert set(rebuilt) == {"rgb", "flow"}
+    for stream, tap in (("rgb", "layer1"), ("flow", "layer2")):
+        # Oracle: what the server calls on the grids of that stream's taps, so the bits are equal.
+        server = build_maps(grids, taps=[tap], method="sum3dcam", num_frames=4, size_px=SIZE_PX)
+        np.testing.assert_array_equal(rebuilt[stream], server.maps_BTHW)
+
+
+def test_maps_of_streams_that_came_are_given_as_they_are(make: Any) -> None:
+    maps = make.blob_maps(2)
+    prediction = read_reply(make.reply(make.envelope(), {"maps": maps, "maps_rgb": maps, "maps_flow": maps}))
+    assert rebuild_stream_maps(prediction) is prediction.stream_maps
+
+
+def test_taps_of_one_stream_give_no_map_of_streams(make: Any) -> None:
+    model = {"name": "m", "size_px": SIZE_PX, "tap_streams": {"layer1": "rgb", "layer2": "rgb", "other": "flow"}}
+    assert rebuild_stream_maps(read_reply(make.reply(make.envelope(model=model), _grids(2)))) == {}
+
+
+@pytest.mark.parametrize("missing", ["tensors", "streams"])
+def test_maps_of_streams_that_cannot_be_had_are_refused(make: Any, missing: str) -> None:
+    model = {"name": "m", "size_px": SIZE_PX}
+    tensors = {"tensors": None, "streams": _grids(2)}[missing]
+    with pytest.raises(RequestError, match="explain=" if missing == "tensors" else "to which stream"):
+        rebuild_stream_maps(read_reply(make.reply(make.envelope(model=model), tensors)))

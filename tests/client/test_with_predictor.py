@@ -8,7 +8,7 @@ import pytest
 
 from sum3dcam.client.overlay import write_overlay
 from sum3dcam.client.prediction import Prediction, read_reply
-from sum3dcam.client.rebuild import rebuild_maps
+from sum3dcam.client.rebuild import rebuild_maps, rebuild_stream_maps
 from sum3dcam.contract import EXPLAIN_GRAPH, EXPLAINED, GRIDS, LABELS_GRAPH, LOGITS, Card, Tap, grid_name
 from sum3dcam.errors import UnknownOptionError
 from sum3dcam.serving.predictor import Predictor
@@ -23,31 +23,37 @@ class MadeUpEngine:
 
     name, provider, sha256 = "made up", "cpu", "0" * 64
 
-    def __init__(self, graph: str) -> None:
-        self.card = Card(
-            graph=graph,
-            model="made-up",
-            labels=("jump", "wave"),
-            num_frames=CLIP_LENGTH,
-            size_px=SIZE_PX,
-            streams=("rgb",),
-            frames_per_second=None,
-            preprocessing=next(iter(PREPROCESSING)),
-            taps=(Tap("layer1", 8, (2, 8, 8)), Tap("layer2", 16, (1, 4, 4))),
-            gates=(),
-            weights_sha256="0" * 64,
-            package_version="0",
-        )
+    def __init__(self, graph: str, **changes: Any) -> None:
+        facts: dict[str, Any] = {
+            "graph": graph,
+            "model": "made-up",
+            "labels": ("jump", "wave"),
+            "num_frames": CLIP_LENGTH,
+            "size_px": SIZE_PX,
+            "streams": ("rgb",),
+            "frames_per_second": None,
+            "preprocessing": next(iter(PREPROCESSING)),
+            "taps": (Tap("layer1", 8, (2, 8, 8)), Tap("layer2", 16, (1, 4, 4))),
+            "gates": (),
+            "weights_sha256": "0" * 64,
+            "package_version": "0",
+        }
+        self.card = Card(**facts | changes)
+        self.shapes: set[tuple[int, ...]] = set()
 
     def run(self, clip_BTHWC: Any, *, target_B: Any) -> dict[str, Any]:
         items = len(clip_BTHWC)
+        self.shapes |= {clip.shape for clip in clip_BTHWC}
         outputs = {LOGITS: np.tile(np.array([0.0, 2.0], np.float32), (items, 1))}
         outputs[EXPLAINED] = np.where(target_B < 0, 1, target_B)
         for tap in self.card.taps:
-            for number, grid in enumerate(GRIDS):
-                outputs[grid_name(grid, tap.name)] = np.stack(
+            for grid in GRIDS:
+                name = grid_name(grid, tap.name)
+                outputs[name] = np.stack(
                     [
-                        np.random.default_rng([int(clip.sum()), number]).standard_normal(tap.grid_thw, np.float32)
+                        np.random.default_rng([int(clip.sum()), *name.encode()]).standard_normal(
+                            tap.grid_thw, np.float32
+                        )
                         for clip in clip_BTHWC
                     ]
                 )
@@ -55,15 +61,28 @@ class MadeUpEngine:
 
 
 @pytest.fixture
-def ask(make: Any, tmp_path: Path) -> Any:
-    """Asks the predictor about one small video of 6 frames (two clips, the last padded by two)."""
-    predictor = Predictor(MadeUpEngine(EXPLAIN_GRAPH), MadeUpEngine(LABELS_GRAPH))
+def ask_of(make: Any, tmp_path: Path) -> Any:
+    """ask_of(**facts of the card) -> asks its predictor about one small video of 6 frames, 25 a second."""
     video = make.video(tmp_path / "source.mp4", make.grey_frames(6))
 
-    def predict(**options: str) -> Prediction:
-        return read_reply(predictor.predict([{"data": video.read_bytes(), **options}])[0].body)
+    def make_ask(**facts: Any) -> Any:
+        explain = MadeUpEngine(EXPLAIN_GRAPH, **facts)
+        predictor = Predictor(explain, MadeUpEngine(LABELS_GRAPH, **facts))
 
-    return predict
+        def predict(**options: str) -> Prediction:
+            prediction = read_reply(predictor.predict([{"data": video.read_bytes(), **options}])[0].body)
+            assert explain.shapes <= {explain.card.clip_shape_THWC}
+            return prediction
+
+        return predict
+
+    return make_ask
+
+
+@pytest.fixture
+def ask(ask_of: Any) -> Any:
+    """Asks about the video as two clips of 4 frames, the last padded by two."""
+    return ask_of()
 
 
 def test_labels_alone_are_read(ask: Any) -> None:
@@ -94,6 +113,49 @@ def test_maps_rebuilt_from_a_grids_reply_are_the_maps_of_a_maps_reply(ask: Any, 
     np.testing.assert_array_equal(rebuilt, sent.maps_NTHW)
     # u8 rounds to the nearest of 255 steps.
     np.testing.assert_allclose(ask(explain="maps", method=method).maps_NTHW, rebuilt, atol=0.5 / 255 + 1e-6)
+
+
+TWO_STREAMS = (Tap("layer1", 8, (2, 8, 8)), Tap("layer2", 16, (1, 4, 4)), Tap("flow_layer1", 8, (2, 8, 8), "flow"))
+
+
+@pytest.mark.parametrize("method", ["sum3dcam", "sum-gradcam"])
+def test_maps_of_streams_rebuilt_from_grids_are_those_that_the_server_sends(ask_of: Any, method: str) -> None:
+    ask = ask_of(streams=("rgb", "flow"), taps=TWO_STREAMS)
+    sent = ask(explain="maps", map_dtype="f32", method=method)
+    grids = ask(explain="grids", method=method)
+    rebuilt = rebuild_stream_maps(grids)
+    assert set(sent.stream_maps) == set(rebuilt) == {"rgb", "flow"}
+    # Oracle: the server's own maps, made by the same function from the same float32 grids: equal bits.
+    for stream in rebuilt:
+        np.testing.assert_array_equal(rebuilt[stream], sent.stream_maps[stream])
+    np.testing.assert_array_equal(rebuild_maps(grids), sent.maps_NTHW)
+    assert rebuild_stream_maps(sent) is sent.stream_maps
+
+
+@pytest.mark.parametrize(
+    ("fps", "clip_length", "frames"),
+    [
+        (12.5, 4, [(0, 2, 4, 0)]),
+        (50.0, 4, [(0, 0, 1, 1), (2, 2, 3, 3), (4, 4, 5, 5)]),
+        (None, 1, [(0,), (1,), (2,), (3,), (4,), (5,)]),
+        (12.5, 1, [(0,), (2,), (4,)]),
+    ],
+)
+@pytest.mark.parametrize("explain", ["maps", "grids"])
+def test_another_rate_or_clip_length_is_read_and_drawn(
+    ask_of: Any, tmp_path: Path, fps: float | None, clip_length: int, frames: list[tuple[int, ...]], explain: str
+) -> None:
+    taps = (Tap("layer1", 8, (1, 8, 8)),)
+    prediction = ask_of(frames_per_second=fps, num_frames=clip_length, taps=taps)(explain=explain)
+    assert [clip.frames for clip in prediction.clips] == frames
+    assert (prediction.video.num_frames, prediction.clips[-1].end_frame) == (6, 6)
+    assert prediction.clip_length == clip_length
+    assert rebuild_maps(prediction).shape == (len(frames), clip_length, SIZE_PX, SIZE_PX)
+    boxed = [box.frame for clip in prediction.clips for box in clip.boxes]
+    assert len(boxed) == len(set(boxed))
+    assert set(boxed) <= {frame for clip in frames for frame in clip}
+    write_overlay(prediction, source=tmp_path / "source.mp4", output=tmp_path / "out.mp4")
+    assert (tmp_path / "out.mp4").stat().st_size > 0
 
 
 @pytest.mark.parametrize("explain", ["maps", "grids"])

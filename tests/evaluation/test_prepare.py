@@ -8,6 +8,7 @@ import pytest
 from sum3dcam.evaluation.prepare import prepare, truth_in_map
 from sum3dcam.evaluation.rendered import read_rendered
 from sum3dcam.synthetic.dataset import write_dataset
+from sum3dcam.synthetic.render import FPS
 from sum3dcam.video.geometry import Geometry
 
 # 200x100 to 32x16, then the middle 16 columns: the crop covers columns 50..150 of the source, 6.25 px per map pixel.
@@ -58,6 +59,27 @@ def test_a_video_becomes_clips_and_truth_for_its_real_frames(data_set, make_engi
     # 64 rows become 32: the tolerance of 15 source pixels halves, and so do heights.
     assert prepared.tolerance_px == 7.5
     np.testing.assert_allclose(prepared.truth_F4[:, 3], videos.videos[1].boxes_xyxy_px[:, 3] / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("share_of_rate", "source_frames"), [(0.5, [0, 2, 4]), (2.0, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5])]
+)
+def test_truth_follows_the_source_frames_that_the_network_sees(data_set, make_engine, share_of_rate, source_frames):
+    videos = read_rendered(data_set)
+    card = make_engine(num_frames=4, size_px=32, labels=videos.labels).card
+    every = prepare(videos.videos[1], card=card)
+    resampled = prepare(videos.videos[1], card=dataclasses.replace(card, frames_per_second=FPS * share_of_rate))
+    np.testing.assert_array_equal(resampled.truth_F4, every.truth_F4[source_frames])
+    shown = resampled.clips_NTHWC.reshape(-1, 32, 32, 3)[: len(source_frames)]
+    np.testing.assert_array_equal(shown, every.clips_NTHWC.reshape(-1, 32, 32, 3)[source_frames])
+
+
+def test_the_networks_streams_are_prepared(data_set, make_engine):
+    videos = read_rendered(data_set)
+    card = make_engine(num_frames=4, size_px=32, labels=videos.labels).card
+    prepared = prepare(videos.videos[0], card=dataclasses.replace(card, streams=("rgb", "flow")))
+    assert prepared.clips_NTHWC.shape == (2, 4, 32, 32, 5)
+    np.testing.assert_array_equal(prepared.clips_NTHWC[..., :3], prepare(videos.videos[0], card=card).clips_NTHWC)
 
 
 def test_a_label_that_the_artefact_does_not_know_is_refused(data_set, make_engine):

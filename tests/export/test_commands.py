@@ -203,7 +203,9 @@ def test_a_name_with_another_ending_is_refused(tmp_path: Path, output: str, suff
         ["--model", "resnext-mini", "--random-weights", "x"],
         ["--model", "resnext-mini", "--random-weights", "0", "--frames", "0"],
         ["--model", "resnext-mini", "--random-weights", "0", "--size", "16"],
-        ["--random-weights", "0"],
+        ["--model", "i3d", "--random-weights", "0", "--fusion", "product"],
+        ["--model", "i3d", "--random-weights", "0", "--preprocessing", "stretch"],
+        ["--model", "i3d", "--random-weights", "0", "--frames-per-second", "0"],
     ],
     ids=" ".join,
 )
@@ -211,10 +213,16 @@ def test_bad_options_are_usage_errors(tmp_path: Path, options: list[str]) -> Non
     assert export(tmp_path / "m.onnx", *options).exit_code == 2
 
 
+def test_random_weights_of_no_model_are_refused(tmp_path: Path) -> None:
+    done = export(tmp_path / "m.onnx", "--random-weights", "0")
+    assert done.exit_code == 1
+    assert "--model NAME --random-weights SEED" in done.output
+
+
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ("a\nb\nc\nd\n", ["number of lines", "4", "5"]),
+        ("a\nb\nc\nd\n", ["another number of classes", "4", "5"]),
         ("a\nb\nc\nd\nd\n", ["different label", "d"]),
         ("a\n\nc\nd\ne\n", ["different label"]),
         ("", ["different label"]),
@@ -307,7 +315,7 @@ def test_random_weights_say_so(tmp_path: Path) -> None:
 
 def test_random_weights_are_of_their_seed_and_disturb_no_other_randomness() -> None:
     def make(seed: int) -> dict[str, torch.Tensor]:
-        made = prepare("resnext-mini", weights=None, random_seed=seed, num_frames=8, size_px=32)
+        made = prepare("resnext-mini", random_seed=seed, num_frames=8, size_px=32)
         return made.classifier.state_dict()
 
     torch.manual_seed(11)

@@ -9,9 +9,6 @@ a single clip, still scatters by a factor of two or so over 8 (one flipped ReLU 
 Seen with these very clips: 0.54 of eager's mean, 0.70 of its worst. A fault of structure is a hundred times beyond.
 """
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +19,7 @@ import onnxruntime
 import pytest
 import torch
 from onnx import numpy_helper
+from tests.conftest import NUM_CLASSES, Exports
 from tests.oracle import plain
 from tests.oracle.onnx_file import copies, loading_noise
 
@@ -35,7 +33,6 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
-NUM_CLASSES = 51
 SMALL_SAMPLE = 2
 MEAN_RATIO, WORST_RATIO = 2 * SMALL_SAMPLE, 3 * SMALL_SAMPLE
 LOGITS_TOLERANCE = 1e-4
@@ -46,40 +43,6 @@ GRID_FLOOR = 1e-5
 CALLS = (((0,), (-1,)), ((0,), (17,)), ((1, 2, 3), (-1, -1, -1)), ((3, 1, 2), (50, -1, 0)))
 
 Answers = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Exports:
-    checkpoint: Path
-    onnx: Path
-    torchscript: Path
-
-
-@pytest.fixture(scope="module")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exports]:
-    """Both commands at once, one thread each: two processes share two cores better than two pools of threads do."""
-    folder = tmp_path_factory.mktemp("resnext101")
-    made = Exports(folder / "checkpoint.pth", folder / "r101.onnx", folder / "r101.pt")
-    plain.write_checkpoint(made.checkpoint, num_classes=NUM_CLASSES, seed=5)
-    running = [
-        subprocess.Popen(
-            [
-                *(sys.executable, ROOT / "export" / script, "--model", "resnext101"),
-                *("--weights", made.checkpoint, "--output", output),
-            ],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for script, output in (("to_onnx.py", made.onnx), ("to_torchscript.py", made.torchscript))
-    ]
-    for process in running:
-        said, _ = process.communicate()
-        assert process.returncode == 0, said
-    yield made
-    for path in folder.iterdir():  # a gigabyte, which pytest would keep
-        path.unlink()
 
 
 @dataclass(frozen=True)
@@ -96,11 +59,11 @@ class Oracle:
 
 
 @pytest.fixture(scope="module")
-def oracle(exports: Exports) -> Oracle:
+def oracle(resnext101_exports: Exports) -> Oracle:
     clips = plain.random_clips(4, size_px=112, seed=77)  # fresh: neither the calibration's nor the export's
 
     def run(dtype: torch.dtype) -> list[Answers]:
-        state = plain.load(exports.checkpoint, dtype=dtype)
+        state = plain.load(resnext101_exports.checkpoint, dtype=dtype)
         return [plain.explain(state, clips[list(chosen)], target_B=np.array(t)).outputs() for chosen, t in CALLS]
 
     return Oracle(clips_NTHWC=clips, double=run(torch.float64), eager=run(torch.float32))
@@ -163,23 +126,25 @@ def test_the_network_has_the_papers_size() -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) == plain.NUM_PARAMETERS_AT_51
 
 
-def test_the_checkpoint_is_in_the_released_layout(exports: Exports) -> None:
-    checkpoint = torch.load(exports.checkpoint, weights_only=True)
+def test_the_checkpoint_is_in_the_released_layout(resnext101_exports: Exports) -> None:
+    checkpoint = torch.load(resnext101_exports.checkpoint, weights_only=True)
     assert set(checkpoint) == {"epoch", "arch", "state_dict", "optimizer"}
     keys = list(checkpoint["state_dict"])
     assert len(keys) == 522
     assert all(key.startswith("module.") and "num_batches_tracked" not in key for key in keys)
 
 
-def test_onnx_agrees_with_the_oracle(exports: Exports, oracle: Oracle) -> None:
-    run = onnx_engine(exports.onnx)
+def test_onnx_agrees_with_the_oracle(resnext101_exports: Exports, oracle: Oracle) -> None:
+    run = onnx_engine(resnext101_exports.onnx)
     compare([run(clip, target) for clip, target in oracle.calls()], oracle)
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.enable_grad])
-def test_torchscript_agrees_with_the_oracle(exports: Exports, oracle: Oracle, mode: Callable[[], object]) -> None:
+def test_torchscript_agrees_with_the_oracle(
+    resnext101_exports: Exports, oracle: Oracle, mode: Callable[[], object]
+) -> None:
     """Calls 1 to 4 and 7 to 10 are each the whole set, so the second and the tenth are among what is compared."""
-    run = torchscript_engine(exports.torchscript, outputs=tuple(oracle.double[0]))
+    run = torchscript_engine(resnext101_exports.torchscript, outputs=tuple(oracle.double[0]))
     calls = list(oracle.calls())
     with mode():  # type: ignore[attr-defined]
         answers = [run(clip, target) for clip, target in [*calls, calls[0], calls[0], *calls]]
@@ -187,20 +152,20 @@ def test_torchscript_agrees_with_the_oracle(exports: Exports, oracle: Oracle, mo
     compare(answers[6:], oracle)
 
 
-def test_outputs_come_in_the_contracts_order(exports: Exports, oracle: Oracle) -> None:
-    assert read_card(exports.onnx).outputs == tuple(oracle.double[0])
+def test_outputs_come_in_the_contracts_order(resnext101_exports: Exports, oracle: Oracle) -> None:
+    assert read_card(resnext101_exports.onnx).outputs == tuple(oracle.double[0])
 
 
-def test_grids_have_the_sizes_of_the_method(exports: Exports, oracle: Oracle) -> None:
-    taps = {tap.name: (tap.channels, *tap.grid_thw) for tap in read_card(exports.onnx).taps}
+def test_grids_have_the_sizes_of_the_method(resnext101_exports: Exports, oracle: Oracle) -> None:
+    taps = {tap.name: (tap.channels, *tap.grid_thw) for tap in read_card(resnext101_exports.onnx).taps}
     assert taps == plain.GRIDS_AT_16_112
     for tap, (_, *grid_thw) in taps.items():
         assert list(oracle.double[0][f"gradient_{tap}"].shape[1:]) == grid_thw
 
 
-def test_the_onnx_file_is_clean_and_holds_each_weight_once(exports: Exports) -> None:
-    labels = exports.onnx.with_suffix(".labels.onnx")
-    for path in (exports.onnx, labels):
+def test_the_onnx_file_is_clean_and_holds_each_weight_once(resnext101_exports: Exports) -> None:
+    labels = resnext101_exports.onnx.with_suffix(".labels.onnx")
+    for path in (resnext101_exports.onnx, labels):
         model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
         assert [(imported.domain, imported.version >= 18) for imported in model.opset_import] == [("", True)]
@@ -209,16 +174,18 @@ def test_the_onnx_file_is_clean_and_holds_each_weight_once(exports: Exports) -> 
         weights = sum(numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer)
         assert 4 * 47_500_000 <= weights <= 4 * 47_800_000
         assert path.stat().st_size <= 1.15 * 4 * plain.NUM_PARAMETERS_AT_51
-    assert loading_noise([exports.onnx, labels]) == ""
+    assert loading_noise([resnext101_exports.onnx, labels]) == ""
 
 
-def test_the_labels_graphs_give_the_same_logits(exports: Exports, oracle: Oracle) -> None:
+def test_the_labels_graphs_give_the_same_logits(resnext101_exports: Exports, oracle: Oracle) -> None:
     clips, _ = list(oracle.calls())[2]
     wanted = oracle.double[2]["logits"]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(exports.onnx.with_suffix(".labels.onnx")), options)
+    session = onnxruntime.InferenceSession(str(resnext101_exports.onnx.with_suffix(".labels.onnx")), options)
     with torch.inference_mode():
-        (scripted,) = torch.jit.load(str(exports.torchscript.with_suffix(".labels.pt")))(torch.from_numpy(clips))
+        (scripted,) = torch.jit.load(str(resnext101_exports.torchscript.with_suffix(".labels.pt")))(
+            torch.from_numpy(clips)
+        )
     for logits in (session.run(["logits"], {"clip": clips})[0], scripted.numpy()):
         assert np.abs(logits - wanted).max() <= LOGITS_TOLERANCE * np.abs(wanted).max()

@@ -61,6 +61,10 @@ STEPS: Mapping[Any, Mapping[str, Callable[[Probe, Tensor], Tensor]]] = {
     aten.flatten.using_ints: {"to columns": lambda p, x: p.head(x.flatten(2).mean(2))},
     aten.view.default: {"to columns": lambda p, x: p.head(x.view(-1, CHANNELS, 2, 60).mean((2, 3)))},
     aten.reshape.default: {"to columns": lambda p, x: p.head(x.reshape(-1, CHANNELS, 120).mean(2))},
+    aten.cat.default: {
+        "branches": lambda p, x: p.head(torch.cat([torch.relu(x), x * 3.0], 1).view(-1, 2, CHANNELS, 120).mean((1, 3))),
+        "of unlike sizes": lambda p, x: p.head(torch.cat([x, torch.relu(x).mean(3, keepdim=True)], -2).mean((2, 3, 4))),
+    },
     aten.matmul.default: {"constant matrix": lambda p, x: p.head((x.mean((3, 4)) @ p.matrix).mean(2))},
 }
 

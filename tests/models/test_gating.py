@@ -5,8 +5,9 @@ import torch
 from tests.oracle import tiny
 from torch import nn
 
-from sum3dcam.models import build_network, resnext
+from sum3dcam.models import build_network
 from sum3dcam.models.gating import FUSIONS, Gate, Gated
+from sum3dcam.models.residual import TAPS
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 3, 4, 5, 7, 8, 16, 17, 33])
@@ -35,7 +36,7 @@ def test_head_sizes_are_those_of_the_method(channels: int, num_frames: int, inpu
     assert Gate(channels, num_frames=num_frames, num_classes=51).fc.in_features == inputs
 
 
-@pytest.mark.parametrize("gates", [("conv",), ("layer2", "layer4"), resnext.TAPS])
+@pytest.mark.parametrize("gates", [("conv",), ("layer2", "layer4"), TAPS])
 def test_fresh_gates_change_no_bit_of_the_logits(gates: tuple[str, ...]) -> None:
     base = tiny.classifier(tiny.Case()).network.eval()
     spec = tiny.spec()

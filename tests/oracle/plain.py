@@ -3,6 +3,7 @@
 Nothing of sum3dcam is imported. Two checkpoints that agree with this file agree with METHOD.md sections 1 and 2.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,13 +113,35 @@ def _grids(activation: Tensor, gradient: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _bn(x: Tensor, state: State, name: str, *, statistics: dict[str, Tensor] | None = None) -> Tensor:
+def batch_norm(
+    x: Tensor, state: State, name: str, *, eps: float = 1e-5, statistics: dict[str, Tensor] | None = None
+) -> Tensor:
     """Batch norm in eval mode. With `statistics`, the batch's own are used and written there (calibration)."""
     mean, var = state[f"{name}.running_mean"], state[f"{name}.running_var"]
     if statistics is not None:
-        mean, var = x.mean((0, 2, 3, 4)), x.var((0, 2, 3, 4), unbiased=False)
+        axes = (0, *range(2, x.ndim))
+        mean, var = x.mean(axes), x.var(axes, unbiased=False)
         statistics[f"{name}.running_mean"], statistics[f"{name}.running_var"] = mean, var
-    return F.batch_norm(x, mean, var, state[f"{name}.weight"], state[f"{name}.bias"], training=False, eps=1e-5)
+    return F.batch_norm(x, mean, var, state[f"{name}.weight"], state[f"{name}.bias"], training=False, eps=eps)
+
+
+def calibrated(state: State, statistics: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state` with the statistics of a small sample, widened for the channels that were all but silent in it."""
+    widened = {name: v.clamp_min(1e-3) if name.endswith("running_var") else v for name, v in statistics.items()}
+    return {**state, **widened}
+
+
+def random_tensor(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """What a training may leave under `name`: He-scaled kernels, batch-norm scales near one; neutral statistics."""
+    if name.endswith(".running_mean"):
+        return torch.zeros(shape)
+    if name.endswith(".running_var"):
+        return torch.ones(shape)
+    if len(shape) > 1:
+        return torch.randn(shape, generator=generator) * (2 / math.prod(shape[1:])) ** 0.5
+    if name.endswith(".weight"):
+        return 0.5 + torch.rand(shape, generator=generator)
+    return 0.2 * torch.randn(shape, generator=generator)
 
 
 def _forward(
@@ -126,7 +149,7 @@ def _forward(
 ) -> tuple[dict[str, Tensor], Tensor]:
     x = (clip_BTHWC - torch.tensor(MEAN, dtype=clip_BTHWC.dtype)).permute(0, 4, 1, 2, 3)
     x = F.conv3d(x, state["conv1.weight"], stride=(1, 2, 2), padding=3)
-    x = _bn(x, state, "bn1", statistics=statistics).relu()
+    x = batch_norm(x, state, "bn1", statistics=statistics).relu()
     if statistics is None:
         x.requires_grad_()  # nothing below the lowest tap is ever differentiated
     taps = {"conv": x}
@@ -140,13 +163,13 @@ def _forward(
 
 
 def _bottleneck(x: Tensor, state: State, name: str, *, stride: int, statistics: dict[str, Tensor] | None) -> Tensor:
-    y = _bn(F.conv3d(x, state[f"{name}.conv1.weight"]), state, f"{name}.bn1", statistics=statistics).relu()
+    y = batch_norm(F.conv3d(x, state[f"{name}.conv1.weight"]), state, f"{name}.bn1", statistics=statistics).relu()
     y = F.conv3d(y, state[f"{name}.conv2.weight"], stride=stride, padding=1, groups=GROUPS)
-    y = _bn(y, state, f"{name}.bn2", statistics=statistics).relu()
-    y = _bn(F.conv3d(y, state[f"{name}.conv3.weight"]), state, f"{name}.bn3", statistics=statistics)
+    y = batch_norm(y, state, f"{name}.bn2", statistics=statistics).relu()
+    y = batch_norm(F.conv3d(y, state[f"{name}.conv3.weight"]), state, f"{name}.bn3", statistics=statistics)
     if f"{name}.downsample.0.weight" in state:
         x = F.conv3d(x, state[f"{name}.downsample.0.weight"], stride=stride)
-        x = _bn(x, state, f"{name}.downsample.1", statistics=statistics)
+        x = batch_norm(x, state, f"{name}.downsample.1", statistics=statistics)
     return (y + x).relu()
 
 
@@ -160,9 +183,7 @@ def write_checkpoint(path: Path, *, num_classes: int, seed: int) -> None:
         statistics: dict[str, Tensor] = {}
         clip_BTHWC = torch.from_numpy(random_clips(2, size_px=64, seed=seed)).float()
         _forward(state, clip_BTHWC, statistics=statistics)
-        # The statistics of a small sample: widen the variance of channels that were all but silent in it.
-        for name, value in statistics.items():
-            state[name] = value.clamp_min(1e-3) if name.endswith("running_var") else value
+        state = calibrated(state, statistics)
     torch.save(
         {
             "epoch": 200,
@@ -187,14 +208,12 @@ def _random_state(generator: torch.Generator, *, num_classes: int) -> dict[str, 
     state: dict[str, Tensor] = {}
 
     def conv(name: str, *shape: int) -> None:
-        fan_in = shape[1] * shape[2] * shape[3] * shape[4]
-        state[f"{name}.weight"] = torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5
+        state[f"{name}.weight"] = random_tensor(f"{name}.weight", shape, generator)
 
     def bn(name: str, channels: int, *, gain: float = 1.0) -> None:
-        state[f"{name}.weight"] = gain * (0.5 + torch.rand(channels, generator=generator))
-        state[f"{name}.bias"] = 0.2 * torch.randn(channels, generator=generator)
-        state[f"{name}.running_mean"] = torch.zeros(channels)
-        state[f"{name}.running_var"] = torch.ones(channels)
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            state[f"{name}.{part}"] = random_tensor(f"{name}.{part}", (channels,), generator)
+        state[f"{name}.weight"] *= gain
 
     conv("conv1", 64, 3, 7, 7, 7)
     bn("bn1", 64)

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -12,11 +11,13 @@ from torch import nn
 
 from sum3dcam.contract import EXPLAIN_GRAPH, Card
 from sum3dcam.export.prepare import Prepared
-from sum3dcam.models import Classifier, NetworkSpec, build_network, measure_taps, resnext
+from sum3dcam.models import Classifier, NetworkSpec, build_network, measure_taps
 from sum3dcam.models.gating import Gate
+from sum3dcam.models.residual import TAPS, ResidualNetwork, ResidualShape
+from sum3dcam.models.spec import Layout
 
-TINY = resnext.ResNeXtShape(
-    blocks=(1, 1, 1, 1), widths=(4, 4, 8, 8), groups=2, stem_channels=4, stem_kernel_THW=(3, 3, 3)
+TINY = ResidualShape(
+    blocks=(1, 1, 1, 1), widths=(4, 4, 8, 8), expansion=2, groups=2, stem_channels=4, stem_kernel_THW=(3, 3, 3)
 )
 NUM_CLASSES = 5
 MEAN, STD = (110.0, 100.0, 90.0), (50.0, 60.0, 70.0)
@@ -26,21 +27,26 @@ MEAN, STD = (110.0, 100.0, 90.0), (50.0, 60.0, 70.0)
 class Case:
     """One network, one shape of clips, one choice of taps."""
 
-    shape: resnext.ResNeXtShape = TINY
+    shape: ResidualShape = TINY
     gates: tuple[str, ...] = ()
     fusion: str = "sum"
-    taps: tuple[str, ...] = resnext.TAPS
+    taps: tuple[str, ...] = TAPS
     num_frames: int = 8
     size_px: int = 32
     seed: int = 0
 
 
-def spec(shape: resnext.ResNeXtShape = TINY, *, default_gates: tuple[str, ...] = ()) -> NetworkSpec:
+def spec(shape: ResidualShape = TINY, *, default_gates: tuple[str, ...] = ()) -> NetworkSpec:
     return NetworkSpec(
-        build=partial(resnext.ResNeXt, shape),
-        taps=resnext.TAPS,
+        build=lambda num_classes, num_frames: ResidualNetwork(shape, num_classes=num_classes),
+        taps=TAPS,
         mean=MEAN,
         std=STD,
+        head="fc.weight",
+        num_frames=16,
+        size_px=112,
+        label_sets={},
+        layouts=(Layout("tiny"),),
         preprocessing="shorter-side-centre-crop",
         default_gates=default_gates,
     )
@@ -50,9 +56,10 @@ def random_case(seed: int) -> Case:
     """Any member of the family: groups, widths, depths, stem kernels, gates, fusion, taps, odd sizes and lengths."""
     rng = random.Random(seed)
     groups = rng.choice((1, 2, 4))
-    shape = resnext.ResNeXtShape(
+    shape = ResidualShape(
         blocks=tuple(rng.choice((1, 1, 2)) for _ in range(4)),  # type: ignore[arg-type]
         widths=tuple(groups * rng.choice((1, 2, 3)) for _ in range(4)),  # type: ignore[arg-type]
+        expansion=2,
         groups=groups,
         stem_channels=rng.choice((2, 5, 8)),
         stem_kernel_THW=(rng.choice((1, 3, 7)), rng.choice((3, 5, 7)), rng.choice((3, 5, 7))),
@@ -144,5 +151,5 @@ def relative_error(got: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def _subset(rng: random.Random, *, at_least: int) -> tuple[str, ...]:
-    chosen: Sequence[str] = rng.sample(resnext.TAPS, rng.randint(at_least, len(resnext.TAPS)))
-    return tuple(tap for tap in resnext.TAPS if tap in chosen)
+    chosen: Sequence[str] = rng.sample(TAPS, rng.randint(at_least, len(TAPS)))
+    return tuple(tap for tap in TAPS if tap in chosen)

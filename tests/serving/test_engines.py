@@ -126,9 +126,12 @@ def test_folder_without_exactly_one_pair_is_refused(graphs: list[str], tmp_path:
         load_engines(tmp_path, device="cpu", num_threads=1)
 
 
-def test_graphs_of_two_models_are_refused(tmp_path: Path, write_tiny: Write) -> None:
+@pytest.mark.parametrize(
+    "difference", [{"weights_sha256": "1" * 64}, {"frames_per_second": 25.0}, {"preprocessing": "squash"}]
+)
+def test_graphs_of_two_models_are_refused(difference: dict[str, Any], tmp_path: Path, write_tiny: Write) -> None:
     write_tiny(tmp_path / "a.onnx", "explain")
-    write_tiny(tmp_path / "b.onnx", "labels", weights_sha256="1" * 64)
+    write_tiny(tmp_path / "b.onnx", "labels", **difference)
     with pytest.raises(ArtifactError, match="different models"):
         load_engines(tmp_path, device="cpu", num_threads=1)
 

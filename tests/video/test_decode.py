@@ -1,8 +1,10 @@
 """Decoding: good files give the frames that went in, bad ones their own error."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,7 +16,9 @@ from sum3dcam.errors import (
     TooLargeError,
     UnreadableMediaError,
 )
+from sum3dcam.video import media
 from sum3dcam.video.decode import DecodeLimits, Video, decode
+from sum3dcam.video.flow import decode_flow, encode_flow, tvl1_flow
 
 Make = Callable[..., bytes]
 LIMITS = DecodeLimits()
@@ -39,8 +43,8 @@ CONTAINERS: dict[str, tuple[str, str, dict[str, str]]] = {
 PIXELS = {"gif": "rgb8", "apng": "rgb24"}
 
 
-def read(data: bytes, *, size_px: int = 32, limits: DecodeLimits = LIMITS, clip_length: int | None = None) -> Video:
-    return decode(data, size_px=size_px, limits=limits, clip_length=clip_length)
+def read(data: bytes, *, size_px: int = 32, limits: DecodeLimits = LIMITS, **options: Any) -> Video:
+    return decode(data, size_px=size_px, limits=limits, **options)
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
@@ -109,10 +113,96 @@ def test_rotation_is_undone_and_sizes_are_as_displayed(degrees: int, video: Make
     assert (result.geometry.source_width_px, result.geometry.source_height_px) == shown
 
 
+# One white pixel block in the stored picture's top left; where a viewer sees it, as (right, bottom).
+CORNERS = {0: (False, False), 90: (False, True), 180: (True, True), -90: (True, False)}
+
+
+@pytest.mark.parametrize("degrees", CORNERS)
+@pytest.mark.parametrize("preprocessing", ["shorter-side-256-crop-224", "squash"])
+def test_every_preprocessing_sees_the_picture_upright(preprocessing: str, degrees: int, video: Make) -> None:
+    stored = np.zeros((63, 97, 3), np.uint8)
+    stored[:32, :49] = 255
+    data = video(frames=[stored] * 2, size=(97, 63), pixels="yuv444p", rotation=degrees or None)
+    result = read(data, preprocessing=preprocessing)
+    shown = (97, 63) if degrees in (0, 180) else (63, 97)
+    assert (result.geometry.source_width_px, result.geometry.source_height_px) == shown
+    assert result.frames_THWC.shape == (2, 32, 32, 3)
+    right, bottom = CORNERS[degrees]
+    quadrants = [[slice(2, 12), slice(20, 30)][side] for side in (bottom, right)]
+    assert result.frames_THWC[0][tuple(quadrants)].min() > 200
+    assert result.frames_THWC[0].mean() == pytest.approx(255 / 4, abs=20)  # and a quarter of the picture is white
+
+
+def test_squash_shows_the_whole_picture(video: Make) -> None:
+    frame = np.zeros((64, 128, 3), np.uint8)
+    frame[:, :16] = 255  # an eighth of the width, which a centre crop would cut off
+    seen = read(video(frames=[frame], size=(128, 64)), preprocessing="squash").frames_THWC[0]
+    assert seen[:, :3].min() > 200
+    assert seen[:, 5:].max() < 50
+
+
 def test_variable_rate_keeps_its_times(video: Make) -> None:
     pts = [0, 1, 2, 10, 20, 21, 22, 50]
     result = read(video(num_frames=8, pts=pts))
     assert result.time_seconds == pytest.approx([tick / 25 for tick in pts], abs=1e-9)
+
+
+def test_dropped_frames_leave_what_the_source_says_of_itself(video: Make) -> None:
+    data = video(num_frames=12)
+    every, some = read(data), read(data, frames_per_second=10.0)
+    # Oracle: at k / 10 seconds frame floor(2.5 k) of 25 a second is on screen.
+    assert some.source_frames == (0, 2, 5, 7, 10)
+    np.testing.assert_array_equal(some.frames_THWC, every.frames_THWC[[0, 2, 5, 7, 10]])
+    assert (some.num_frames, some.num_source_frames) == (5, 12)
+    assert every.source_frames == tuple(range(12))
+    assert (some.time_seconds, some.fps, some.duration_seconds) == (
+        every.time_seconds,
+        every.fps,
+        every.duration_seconds,
+    )
+
+
+def test_a_higher_rate_repeats_frames(video: Make) -> None:
+    result = read(video(num_frames=3), frames_per_second=50.0)
+    assert result.source_frames == (0, 0, 1, 1, 2, 2)
+    np.testing.assert_array_equal(result.frames_THWC[::2], result.frames_THWC[1::2])
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_source_at_the_rate_asked_for_is_not_resampled(name: str, video: Make) -> None:
+    container, codec, options = CONTAINERS[name]
+    data = video(container, codec, options=options, num_frames=12, pixels=PIXELS.get(name, "yuv420p"))
+    assert read(data, frames_per_second=25.0).source_frames == tuple(range(12))
+
+
+def test_dropped_frames_are_neither_resized_nor_kept(video: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    resized = []
+    square = media._square
+
+    def counted(frame: Any, *arguments: Any, **options: Any) -> Any:
+        resized.append(frame.pts)
+        return square(frame, *arguments, **options)
+
+    monkeypatch.setattr(media, "_square", counted)
+    read(video(num_frames=12), frames_per_second=5.0)
+    assert len(resized) == 3
+
+
+def test_frames_are_limited_after_resampling_too(video: Make) -> None:
+    data, limits = video(num_frames=3), DecodeLimits(max_frames=6)
+    assert read(data, limits=limits, frames_per_second=50.0).num_frames == 6
+    with pytest.raises(TooLargeError, match="frames, resampled, are"):
+        read(data, limits=limits, frames_per_second=75.0)
+    with pytest.raises(TooLargeError, match="resampled"):  # before anything of that size is allocated
+        read(data, limits=limits, frames_per_second=1e12)
+
+
+def test_sources_without_a_clock_are_not_resampled(video: Make, npy: Make) -> None:
+    image = video("image2pipe", "png", pixels="rgb24", frames=NOISE[:1])
+    assert read(image, frames_per_second=100.0).source_frames == (0,)
+    array = np.zeros((5, 32, 32, 3), np.uint8)
+    result = read(npy(array), frames_per_second=1.0)
+    assert (result.source_frames, result.num_source_frames) == ((0, 1, 2, 3, 4), 5)
 
 
 @pytest.mark.parametrize("pixels", ["yuv420p10le", "yuv422p", "gray10le"])
@@ -239,6 +329,16 @@ def test_array_of_another_size_is_resized_and_cropped_like_a_video(npy: Make) ->
     assert result.frames_THWC[0, 16, 28].min() > 195
 
 
+@pytest.mark.parametrize("size_px", [32, 80])
+def test_array_of_another_size_is_resized_to_the_same_bits_as_an_image(size_px: int, video: Make, npy: Make) -> None:
+    image = video("image2pipe", "png", pixels="rgb24", frames=NOISE[:1])
+    expected = read(image, size_px=size_px).frames_THWC
+    np.testing.assert_array_equal(read(npy(np.stack(NOISE[:1])), size_px=size_px).frames_THWC, expected)
+    with_flow = np.concatenate([np.stack(NOISE[:1]), np.zeros((1, 64, 96, 2), np.uint8)], axis=-1)
+    sent = read(npy(with_flow), size_px=size_px, streams=("rgb", "flow")).frames_THWC
+    np.testing.assert_array_equal(sent[..., :3], expected)
+
+
 def test_array_in_fortran_order_keeps_its_pixels(npy: Make) -> None:
     frames = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), np.uint8)
     np.testing.assert_array_equal(read(npy(np.asfortranarray(frames))).frames_THWC, frames)
@@ -291,3 +391,110 @@ def test_array_limits_hold(npy: Make) -> None:
         read(npy(np.zeros((4, 32, 32, 3), np.uint8)), limits=DecodeLimits(max_frames=3))
     with pytest.raises(TooLargeError, match="pixels"):
         read(npy(np.zeros((4, 32, 32, 3), np.uint8)), limits=DecodeLimits(max_pixels=1000))
+
+
+def _moving(num_frames: int, *, step_xy: tuple[int, int], size: tuple[int, int] = (48, 32)) -> Any:
+    """Frames of a smooth texture that moves by step_xy a frame: uint8 (T,H,W,3)."""
+    width, height = size
+    rng = np.random.default_rng(7)
+    texture = cv2.GaussianBlur(rng.integers(0, 256, (height + 80, width + 80, 3), np.uint8), (0, 0), 2)
+    texture = cv2.normalize(texture, None, 0, 255, cv2.NORM_MINMAX)
+    corners = [(40 - k * step_xy[0], 40 - k * step_xy[1]) for k in range(num_frames)]
+    return np.stack([texture[y : y + height, x : x + width] for x, y in corners])
+
+
+@pytest.mark.parametrize("name", ["shorter-side-centre-crop", "shorter-side-256-crop-224", "squash"])
+def test_flow_is_that_of_the_frames_the_network_sees(name: str, npy: Make) -> None:
+    data = npy(_moving(4, step_xy=(2, -1)))
+    rgb = read(data, preprocessing=name).frames_THWC
+    flow = read(data, preprocessing=name, streams=("flow",)).frames_THWC
+    both = read(data, preprocessing=name, streams=("rgb", "flow")).frames_THWC
+    assert flow.shape == (4, 32, 32, 2)
+    # Oracle: the flow of the resized and cropped frames.
+    np.testing.assert_array_equal(flow, tvl1_flow(rgb))
+    np.testing.assert_array_equal(both, np.concatenate([rgb, flow], axis=-1))
+
+
+def test_flow_is_that_of_the_resampled_frames(video: Make) -> None:
+    data = video(
+        "matroska", "libx264rgb", frames=_moving(6, step_xy=(1, 0), size=(32, 32)), size=(32, 32), pixels="rgb24"
+    )
+    flow = read(data, streams=("flow",), frames_per_second=12.5).frames_THWC
+    assert len(flow) == 3
+    # Every second frame of a texture that moves one pixel a frame; TV-L1 is good to tenths in the middle.
+    assert np.median(decode_flow(flow[:, 8:24, 8:24, 0])) == pytest.approx(2.0, abs=0.3)
+
+
+def test_an_image_does_not_move(video: Make) -> None:
+    image = video("image2pipe", "png", pixels="rgb24", frames=NOISE[:1])
+    flow = read(image, streams=("flow",)).frames_THWC
+    np.testing.assert_array_equal(flow, encode_flow(np.zeros((1, 32, 32, 2))))
+
+
+def test_flow_never_crosses_from_one_clip_of_an_array_to_the_next(npy: Make) -> None:
+    right, left = _moving(3, step_xy=(2, 0)), _moving(3, step_xy=(-2, 0))
+    flow = read(npy(np.stack([right, left])), streams=("flow",), clip_length=3).frames_THWC
+    apart = [read(npy(clip), streams=("flow",)).frames_THWC for clip in (right, left)]
+    np.testing.assert_array_equal(flow, np.concatenate(apart))
+    in_a_row = read(npy(np.concatenate([right, left])), streams=("flow",)).frames_THWC
+    assert (in_a_row[2] != flow[2]).any()
+
+
+@pytest.mark.parametrize("streams", [("flow",), ("rgb", "flow")])
+def test_flow_that_was_sent_is_taken_as_it_is(streams: tuple[str, ...], npy: Make) -> None:
+    channels = {1: 2, 2: 5}[len(streams)]
+    array = np.random.default_rng(0).integers(0, 256, (2, 4, 32, 32, channels), np.uint8)
+    result = read(npy(array), streams=streams, clip_length=4, limits=DecodeLimits(max_decode_seconds=0.0))
+    np.testing.assert_array_equal(result.frames_THWC, array.reshape(8, 32, 32, channels))
+
+
+def test_an_array_of_the_networks_size_is_taken_as_preprocessed(npy: Make) -> None:
+    array = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    result = read(npy(array), preprocessing="shorter-side-256-crop-224")
+    np.testing.assert_array_equal(result.frames_THWC, array)
+    assert result.geometry.crop_xyxy_px == (0.0, 0.0, 32.0, 32.0)
+
+
+def test_flow_of_another_size_is_resized_plane_by_plane_without_rescaling_its_displacements(npy: Make) -> None:
+    array = np.zeros((2, 64, 96, 5), np.uint8)
+    array[..., 3], array[..., 4] = np.arange(96) * 2, 77
+    result = read(npy(array), streams=("rgb", "flow")).frames_THWC
+    # Halved, columns 16..80 of the source: the centre of column x lies at 16.5 + 2 x of a ramp that rises by two. Bytes
+    # round twice.
+    np.testing.assert_allclose(result[0, 16, :, 3], 2 * (16.5 + 2 * np.arange(32)), atol=1)
+    assert (result[..., 4] == 77).all()
+
+
+WRONG_CHANNELS: dict[str, tuple[tuple[str, ...], int, str]] = {
+    "flow to an rgb model": (("rgb",), 2, "what this model sees, rgb; send RGB frames"),
+    "both to an rgb model": (("rgb",), 5, "what this model sees, rgb; send RGB frames"),
+    "both to a flow model": (("flow",), 5, "sees, flow; .*or flow as 'sum3dcam flow' writes it"),
+    "flow to a two-stream model": (("rgb", "flow"), 2, "rgb and flow; .*'sum3dcam flow --rgb'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_CHANNELS)
+def test_other_channels_are_refused_by_the_models_streams(case: str, npy: Make) -> None:
+    streams, channels, message = WRONG_CHANNELS[case]
+    with pytest.raises(BadArrayError, match=message) as caught:
+        read(npy(np.zeros((4, 32, 32, channels), np.uint8)), streams=streams)
+    assert caught.value.got == f"uint8 (4, 32, 32, {channels})"
+    assert "uint8 (T,H,W,3) of rgb" in caught.value.allowed
+
+
+def test_flow_is_computed_within_the_time_for_decoding_and_no_longer(
+    npy: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = []
+    seconds = iter(range(100))
+    clock = SimpleNamespace(monotonic=lambda: float(next(seconds)))  # a second passes between two looks
+    monkeypatch.setattr("sum3dcam.video.footage.time", clock)
+    with pytest.raises(TooLargeError, match=r"optical flow.*'sum3dcam flow'") as caught:
+        read(
+            npy(_moving(8, step_xy=(1, 0))),
+            streams=("flow",),
+            limits=DecodeLimits(max_decode_seconds=3.0),
+            progress=lambda frames: (computed.append(frame) or frame for frame in frames),
+        )
+    assert (caught.value.got, caught.value.allowed) == (4.0, 3.0)
+    assert computed == [0, 1, 2, 3]  # looked four times: three pairs were computed, the fourth was not begun

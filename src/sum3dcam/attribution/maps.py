@@ -164,6 +164,20 @@ def choose_taps(asked: Sequence[str] | None, *, method: str, available: Sequence
     return taps
 
 
+def taps_by_stream(taps: Sequence[str], *, tap_streams: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The taps of each stream, whose maps come beside the one over all; none where all lie in one stream.
+
+    >>> taps_by_stream(["conv", "flow_conv"], tap_streams={"conv": "rgb", "flow_conv": "flow"})
+    {'rgb': ('conv',), 'flow': ('flow_conv',)}
+    >>> taps_by_stream(["conv"], tap_streams={"conv": "rgb", "flow_conv": "flow"})
+    {}
+    """
+    streams = dict.fromkeys(tap_streams[tap] for tap in taps)
+    if len(streams) < 2:
+        return {}
+    return {stream: tuple(tap for tap in taps if tap_streams[tap] == stream) for stream in streams}
+
+
 @dataclass(frozen=True)
 class MapsResult:
     """`maps_BTHW` float32 in [0,1], each divided by its own max (all zero if nothing speaks for the class), and the

@@ -96,7 +96,7 @@ def drawer(prediction: Prediction, *, colormap: str = DEFAULT_COLORMAP) -> Draw:
     if region is None:
         raise RequestError("the reply does not say where its maps lie; ask with explain='maps'")
     size_wh = (prediction.video.width_px, prediction.video.height_px)
-    starts = [clip.start_frame for clip in prediction.clips]
+    ends = [clip.end_frame for clip in prediction.clips]
     boxes: dict[int, list[XYXY]] = {}
     for clip in prediction.clips:
         for box in clip.boxes:
@@ -110,9 +110,9 @@ def drawer(prediction: Prediction, *, colormap: str = DEFAULT_COLORMAP) -> Draw:
                 got=(frame_HWC.shape[1], frame_HWC.shape[0]),
                 allowed=size_wh,
             )
-        clip = _clip_at(prediction.clips, starts, picture.index)
+        clip = _clip_at(prediction.clips, ends, picture.index)
         if clip is not None:
-            map_hw = maps_NTHW[clip.index, picture.index - clip.start_frame]
+            map_hw = maps_NTHW[clip.index, _place_at(clip, picture.index)]
             shade(frame_HWC, map_hw, region_xyxy_px=region, colormap=colormap)
         draw_boxes(frame_HWC, boxes.get(picture.index, ()))
         labels = prediction.video.labels if clip is None else clip.labels
@@ -122,9 +122,15 @@ def drawer(prediction: Prediction, *, colormap: str = DEFAULT_COLORMAP) -> Draw:
     return draw
 
 
-def _clip_at(clips: tuple[Clip, ...], starts: list[int], frame: int) -> Clip | None:
-    found = bisect_right(starts, frame) - 1
-    return clips[found] if found >= 0 and frame < clips[found].end_frame else None
+def _clip_at(clips: tuple[Clip, ...], ends: list[int], frame: int) -> Clip | None:
+    """The first clip that stands for the source frame: the one whose boxes it has."""
+    found = bisect_right(ends, frame)
+    return clips[found] if found < len(clips) and clips[found].start_frame <= frame else None
+
+
+def _place_at(clip: Clip, frame: int) -> int:
+    """The clip's first place that shows the source frame, or, where that one was dropped, the last shown before it."""
+    return clip.frames.index(max(shown for shown in clip.frames if shown <= frame))
 
 
 def _tile(frame_HWC: Frame) -> Frame:

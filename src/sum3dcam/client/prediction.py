@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sum3dcam import wire
-from sum3dcam.contract import CONTRACT_VERSION, MAPS
+from sum3dcam.contract import CONTRACT_VERSION, MAPS, STREAM_CHANNELS, stream_name
 from sum3dcam.errors import ServerError
 
 Array: TypeAlias = npt.NDArray[np.float32]
@@ -47,14 +47,17 @@ class Box:
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip of the video, frames [start_frame, end_frame).
+    """One clip of the video; it stands for the source's frames [start_frame, end_frame).
 
+    `frames` holds the source frame at each place of the clip, in order; places that fill the video's last clip repeat
+    its frames from the start. A source frame that resampling dropped is at no place.
     `explained` and `method` are None when nothing was explained; `empty_taps` are those that said nothing.
     """
 
     index: int
     start_frame: int
     end_frame: int
+    frames: tuple[int, ...]
     start_seconds: float | None
     end_seconds: float | None
     labels: tuple[Label, ...]
@@ -69,7 +72,7 @@ class Clip:
 class Video:
     """The whole video; `labels` are the mean softmax over its clips, best first.
 
-    The last clip was filled with `padded_frames` repeated frames, which are not counted in `num_frames`.
+    `num_frames` are the source's own. The last clip was filled with `padded_frames` repeated frames.
     """
 
     num_frames: int
@@ -89,6 +92,8 @@ class Prediction:
         envelope: the reply's JSON object as it came.
         map_region_xyxy_px: the rectangle of the source that the maps cover, None when nothing was explained.
         maps_NTHW: float32 in [0,1], N clips of T frames; None unless asked for with explain="maps".
+        stream_maps: as maps_NTHW from the taps of one stream alone, keyed by stream; empty unless the maps came and
+            speak for several streams.
         grids: float32 (N,t,h,w) keyed by `contract.grid_name`; empty unless asked for with explain="grids".
     """
 
@@ -98,17 +103,18 @@ class Prediction:
     clips: tuple[Clip, ...]
     map_region_xyxy_px: XYXY | None
     maps_NTHW: Array | None
+    stream_maps: Mapping[str, Array]
     grids: Mapping[str, Array]
     envelope: Mapping[str, Any]
 
     @property
     def clip_length(self) -> int:
         """Frames of one clip, padding included."""
-        return (self.video.num_frames + self.video.padded_frames) // max(len(self.clips), 1)
+        return len(self.clips[0].frames) if self.clips else 0
 
     def without_tensors(self) -> "Prediction":
         """The same answer without its maps and grids, to keep for many videos."""
-        return replace(self, maps_NTHW=None, grids={})
+        return replace(self, maps_NTHW=None, stream_maps={}, grids={})
 
 
 def read_reply(body: bytes) -> Prediction:
@@ -137,7 +143,8 @@ def read_reply(body: bytes) -> Prediction:
 
 def _from_envelope(envelope: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> Prediction:
     region = envelope.get("map_region_xyxy_px")
-    maps = tensors.get(MAPS)
+    names = {stream: stream_name(MAPS, stream) for stream in STREAM_CHANNELS}
+    maps = {name: _unit_float(tensors[name]) for name in (MAPS, *names.values()) if name in tensors}
     for name, tensor in tensors.items():
         if tensor.ndim != 4 or len(tensor) != len(envelope["clips"]):
             raise ValueError(f"{name} {tensor.shape} is not one item for each of {len(envelope['clips'])} clips")
@@ -147,8 +154,9 @@ def _from_envelope(envelope: Mapping[str, Any], tensors: Mapping[str, npt.NDArra
         video=_video(envelope["video"]),
         clips=tuple(_clip(clip) for clip in envelope["clips"]),
         map_region_xyxy_px=None if region is None else _xyxy(region),
-        maps_NTHW=None if maps is None else _unit_float(maps),
-        grids={name: grid.astype(np.float32, copy=False) for name, grid in tensors.items() if name != MAPS},
+        maps_NTHW=maps.get(MAPS),
+        stream_maps={stream: maps[name] for stream, name in names.items() if name in maps},
+        grids={name: grid.astype(np.float32, copy=False) for name, grid in tensors.items() if name not in maps},
         envelope=envelope,
     )
 
@@ -171,6 +179,7 @@ def _clip(raw: Mapping[str, Any]) -> Clip:
         index=raw["index"],
         start_frame=raw["start_frame"],
         end_frame=raw["end_frame"],
+        frames=tuple(raw["frames"]),
         start_seconds=raw.get("start_seconds"),
         end_seconds=raw.get("end_seconds"),
         labels=_labels(raw["labels"]),

@@ -1,5 +1,7 @@
 """A labelled video as the network sees it: clips, and the ground truth in map pixels."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,6 +14,9 @@ from sum3dcam.video.sample import cut_clips
 
 # The pointing game's tolerance, in pixels of the source video.
 POINTING_TOLERANCE_PX = 15.0
+
+# A server's limits, but with all the time that optical flow takes: nobody waits for a reply.
+OFFLINE = DecodeLimits(max_decode_seconds=math.inf)
 
 
 def truth_in_map(boxes_xyxy_px: npt.ArrayLike, *, geometry: Geometry) -> npt.NDArray[np.float64]:
@@ -34,18 +39,23 @@ def prepare(video: LabelledVideo, *, card: Card) -> PreparedVideo:
     if video.label not in card.labels:
         raise ValueError(f"{video.path.name}: label '{video.label}' is not one of the artefact's {list(card.labels)}")
     decoded = decode(
-        video.path.read_bytes(), size_px=card.size_px, limits=DecodeLimits(), preprocessing=card.preprocessing
+        video.path.read_bytes(),
+        size_px=card.size_px,
+        limits=OFFLINE,
+        preprocessing=card.preprocessing,
+        streams=card.streams,
+        frames_per_second=card.frames_per_second,
     )
-    if decoded.num_frames != len(video.boxes_xyxy_px):
+    if decoded.num_source_frames != len(video.boxes_xyxy_px):
         raise ValueError(
-            f"{video.path.name}: {decoded.num_frames} frames decoded, {len(video.boxes_xyxy_px)} annotated; "
+            f"{video.path.name}: {decoded.num_source_frames} frames decoded, {len(video.boxes_xyxy_px)} annotated; "
             "the file and its annotations do not belong together"
         )
     clips_NTHWC, _ = cut_clips(decoded.frames_THWC, clip_length=card.num_frames)
     geometry = decoded.geometry
     return PreparedVideo(
         clips_NTHWC=clips_NTHWC,
-        truth_F4=truth_in_map(video.boxes_xyxy_px, geometry=geometry),
+        truth_F4=truth_in_map(video.boxes_xyxy_px[list(decoded.source_frames)], geometry=geometry),
         label_index=card.labels.index(video.label),
         tolerance_px=POINTING_TOLERANCE_PX * geometry.resized_height_px / geometry.source_height_px,
     )

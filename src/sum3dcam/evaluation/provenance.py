@@ -9,7 +9,7 @@ from typing import Any
 
 from sum3dcam.serving.engines import Engine
 
-PACKAGES = ("sum3dcam", "numpy", "opencv-python-headless", "av", "onnxruntime", "onnxruntime-gpu", "torch")
+PACKAGES = ("sum3dcam", "numpy", "opencv-contrib-python-headless", "av", "onnxruntime", "onnxruntime-gpu", "torch")
 
 
 def shown_path(path: Path) -> str:

@@ -40,8 +40,9 @@ class Settings:
 class PreparedVideo:
     """A video as the network sees it.
 
-    `clips_NTHWC` uint8; `truth_F4` half-open boxes in map pixels per frame of the video (not of the clips), NaN where
-    the frame has none inside the crop; `label_index` on the card; `tolerance_px` of the pointing game in map pixels.
+    `clips_NTHWC` uint8; `truth_F4` half-open boxes in map pixels per frame of the resampled video (not of the clips),
+    NaN where the frame has none inside the crop; `label_index` on the card; `tolerance_px` of the pointing game in map
+    pixels.
     """
 
     clips_NTHWC: npt.NDArray[np.uint8]

@@ -38,6 +38,7 @@ def _torchscript_card(path: Path) -> str | None:
 
 
 _CARD_READERS: Mapping[str, Callable[[Path], str | None]] = {".onnx": _onnx_card, ".pt": _torchscript_card}
+ARTIFACT_SUFFIXES = tuple(_CARD_READERS)
 
 
 def read_card(path: Path) -> Card:

@@ -1,17 +1,23 @@
 """The options that every export script shares, and the table it ends with."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sum3dcam.export.archive import labels_path
 from sum3dcam.export.artefacts import export_pair
+from sum3dcam.export.inspection import Inspection, describe_parameters, inspect
 from sum3dcam.export.prepare import prepare
 from sum3dcam.models import NETWORKS
+from sum3dcam.models.gating import FUSIONS
+from sum3dcam.video.geometry import PREPROCESSING
 
 Command = Callable[..., Any]
 
@@ -24,18 +30,38 @@ def split_names(context: click.Context, parameter: click.Parameter, text: str | 
 
 
 EXPORT_OPTIONS: Sequence[Callable[[Command], Command]] = (
-    click.option("--model", required=True, type=click.Choice(sorted(NETWORKS))),
-    click.option("--gates", callback=split_names, help="Gated taps, TAP,TAP or none [default: what the weights hold]."),
     click.option(
-        "--weights", type=click.Path(path_type=Path), help="The project's safetensors or a public checkpoint."
+        "--weights",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        help="The project's safetensors or a public checkpoint; twice (RGB, flow) for a two-stream network.",
     ),
     click.option(
         "--random-weights", "random_seed", type=click.IntRange(0), help="SEED of a network that has learnt nothing."
     ),
-    click.option("--labels", type=click.Path(path_type=Path), help="A text file, one label per line."),
-    click.option("--frames", "num_frames", type=click.IntRange(1), default=16, show_default=True),
-    click.option("--size", "size_px", type=click.IntRange(32), default=112, show_default=True),
+    click.option("--model", type=click.Choice(sorted(NETWORKS)), help="[default: what the weights are of]"),
+    click.option("--gates", callback=split_names, help="Gated taps, TAP,TAP or none [default: what the weights hold]."),
+    click.option("--fusion", type=click.Choice(sorted(FUSIONS)), help="How new gates join the head [default: sum]."),
+    click.option(
+        "--labels",
+        type=click.Path(path_type=Path),
+        help="One label per line, or the data set's own list, file or folder.",
+    ),
+    click.option("--frames", "num_frames", type=click.IntRange(1), help="Of a clip [default: the network's]."),
+    click.option(
+        "--size", "size_px", type=click.IntRange(32), help="Pixels of a clip's side [default: the network's]."
+    ),
     click.option("--taps", callback=split_names, help="Taps to explain, TAP,TAP [default: all]."),
+    click.option(
+        "--preprocessing",
+        type=click.Choice(sorted(PREPROCESSING)),
+        help="How a frame becomes a square [default: the network's].",
+    ),
+    click.option(
+        "--frames-per-second",
+        type=click.FloatRange(0, min_open=True),
+        help="Resample videos to this rate before they are cut into clips [default: every frame].",
+    ),
     click.option("--output", required=True, type=click.Path(path_type=Path)),
 )
 
@@ -53,12 +79,24 @@ def run_export(*, output: Path, suffix: str, **wanted: Any) -> None:
         raise click.BadParameter(f"got {output.name}, wanted a name that ends in {suffix}", param_hint="--output")
     console = Console(stderr=True)
     with console.status("building") as status:
-        prepared = prepare(wanted.pop("model"), **wanted)
+        prepared = prepare(**wanted)
         rows = export_pair(prepared, output, say=status.update)
+    Console().print(
+        f"{prepared.card.model}: {describe_parameters(prepared.classifier.network)} parameters", highlight=False
+    )
+    Console().print(
+        parity_table({path.name: row for path, row in zip((output, labels_path(output)), rows, strict=True)})
+    )
+    sizes = {path.name: path.stat().st_size / 1e6 for path in (output, labels_path(output))}
+    Console().print(", ".join(f"{name} {size:.1f} MB" for name, size in sizes.items()), highlight=False)
+
+
+def parity_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The parity rows of artefacts by name; errors beside eager float32's."""
     table = Table(title="parity against float64 autograd", title_justify="left")
-    for column in ("file", "MB", "engine", "logits", "map mean (eager)", "map max (eager)", "top-1"):
+    for column in ("file", "engine", "logits", "map mean (eager)", "map max (eager)", "top-1"):
         table.add_column(column)
-    for path, row in zip((output, labels_path(output)), rows, strict=True):
+    for name, row in rows.items():
         means, maxima = (
             f"{row[f'saliency_{what}_error']:.1e} ({row[f'eager_saliency_{what}_error']:.1e})"
             if f"saliency_{what}_error" in row
@@ -66,12 +104,44 @@ def run_export(*, output: Path, suffix: str, **wanted: Any) -> None:
             for what in ("mean", "max")
         )
         table.add_row(
-            path.name,
-            f"{path.stat().st_size / 1e6:.1f}",
-            row["engine"],
-            f"{row['logits_max_error']:.1e}",
-            means,
-            maxima,
-            f"{row['top1_agreement']:.0%}",
+            name, row["engine"], f"{row['logits_max_error']:.1e}", means, maxima, f"{row['top1_agreement']:.0%}"
         )
-    Console().print(table)
+    return table
+
+
+@click.command("inspect")
+@click.argument("what")
+@click.option("--layers", "with_layers", is_flag=True, help="A network's layers as well.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all of it there.")
+def inspect_command(what: str, with_layers: bool, json_path: Path | None) -> None:
+    """Say what WHAT is: a checkpoint, an artefact (.onnx, .pt), an archive (.mar), or a network by its name."""
+    found = inspect(what)
+    console = Console()
+    for inspection in found:
+        console.print(_facts_table(inspection, name=what))
+        if inspection.parity:
+            console.print(parity_table({row["engine"]: row for row in inspection.parity}))
+        if with_layers and inspection.layers:
+            console.print(_layers_table(inspection))
+    if json_path is not None:
+        json_path.write_text(json.dumps([asdict(inspection) for inspection in found], indent=1) + "\n")
+
+
+def _facts_table(inspection: Inspection, *, name: str) -> Table:
+    table = Table(title=Text(f"{name}: {inspection.kind}"), title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for fact, value in inspection.facts.items():
+        lines = [f"{key}: {text}" for key, text in value.items()] if isinstance(value, Mapping) else [str(value)]
+        table.add_row(fact, Text("\n".join(lines)))
+    return table
+
+
+def _layers_table(inspection: Inspection) -> Table:
+    table = Table(title="layers", title_justify="left")
+    for column in ("module", "kernels and channels", "output c,t,h,w", "parameters", "tap"):
+        table.add_column(column, justify="right" if column == "parameters" else "left")
+    for layer in inspection.layers:
+        output = ", ".join(str(size) for size in layer.output_cthw)
+        table.add_row(layer.name, Text(layer.convolutions), output, f"{layer.parameters:,}", layer.tap)
+    return table

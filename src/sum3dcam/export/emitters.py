@@ -192,6 +192,17 @@ def _to(emit: Emission, x: str, dtype: torch.dtype) -> Any:
     return emit.node("Cast", x, to={torch.float32: TensorProto.FLOAT}[dtype])
 
 
+def _pad(emit: Emission, x: str, rows: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:
+    # torch counts axes from the last, before and behind; ONNX from the first, all before, then all behind.
+    before, behind = list(rows[0::2])[::-1], list(rows[1::2])[::-1]
+    axes = list(range(-len(before), 0))
+    return emit.node("Pad", x, [*before, *behind], float(value or 0), axes, mode=mode)
+
+
+def _slice(emit: Emission, x: str, axis: int = 0, start: int | None = None, end: int | None = None) -> Any:
+    return emit.node("Slice", x, [start or 0], [LAST if end is None else end], [axis])
+
+
 # Functions that stay whole when the graph's modules are traced: each has an emitter of its own.
 NAMED_FUNCTIONS = (explained_class, one_hot, vjp.transpose_weight, vjp.scatter_to_maxima, vjp.spread_mean)
 
@@ -211,6 +222,9 @@ EMITTERS: Mapping[Any, Callable[..., Any]] = {
     aten.mean.dim: _reduce("ReduceMean"),
     aten.linear.default: _linear,
     aten.matmul.default: _binary("MatMul"),
+    aten.cat.default: lambda emit, parts, axis=0: emit.node("Concat", *parts, axis=axis),
+    aten.slice.Tensor: _slice,
+    aten.pad.default: _pad,
     aten.t.default: lambda emit, x: emit.node("Transpose", x, perm=[1, 0]),
     aten.flatten.using_ints: _flatten,
     aten.reshape.default: lambda emit, x, shape: emit.node("Reshape", x, list(shape)),

@@ -13,8 +13,9 @@ from sum3dcam import __version__
 from sum3dcam.contract import EXPLAIN_GRAPH, Card
 from sum3dcam.errors import CheckpointError
 from sum3dcam.models import NETWORKS, Classifier, build_network, measure_taps
-from sum3dcam.models.checkpoints import WeightsCard, build_classifier, load_weights
+from sum3dcam.models.checkpoints import DEFAULT_FUSION, WeightsCard, build_classifier, load_weights
 from sum3dcam.models.gating import Gate, Gated
+from sum3dcam.models.labels import read_labels
 
 DEFAULT_NUM_CLASSES = 51
 CALIBRATION_CLIPS = 4
@@ -33,66 +34,69 @@ class Prepared:
 
 
 def prepare(
-    model: str,
+    model: str | None = None,
     *,
-    weights: Path | None,
-    random_seed: int | None,
+    weights: Sequence[Path] = (),
+    random_seed: int | None = None,
     gates: Sequence[str] | None = None,
+    fusion: str | None = None,
     labels: Path | None = None,
-    num_frames: int = 16,
-    size_px: int = 112,
+    num_frames: int | None = None,
+    size_px: int | None = None,
     taps: Sequence[str] | None = None,
+    preprocessing: str | None = None,
+    frames_per_second: float | None = None,
 ) -> Prepared:
-    """Builds the network from a weights file or, when asked for in words, from a random seed.
+    """Builds the network from weights files or, when asked for in words, from a random seed.
 
-    `gates` None leaves the choice to the weights file (or the network's default); `taps` None takes all.
+    What is None is what the weights say, or else the network's spec; `taps` None takes all of them, and
+    `frames_per_second` None every frame of a video.
 
     Raises:
         CheckpointError: neither or both of weights and seed, weights that do not fit, unknown taps or gates.
     """
-    spec = NETWORKS[model]
-    _check_names("tap", taps, allowed=spec.taps)
-    _check_names("gate", gates, allowed=spec.taps)
-    if (weights is None) == (random_seed is None):
+    if bool(weights) == (random_seed is not None) or (random_seed is not None and model is None):
         raise CheckpointError(
-            "name the weights to export: either --weights FILE, or --random-weights SEED for a network that has "
-            "learnt nothing"
+            "name the weights to export: either --weights FILE, or --model NAME --random-weights SEED for a network "
+            "that has learnt nothing"
         )
     names = None if labels is None else read_labels(labels)
-    if weights is not None:
-        loaded = load_weights(weights, model=model, gates=gates, labels=names, num_frames=num_frames, size_px=size_px)
+    if weights:
+        loaded = load_weights(
+            *weights, model=model, gates=gates, fusion=fusion, labels=names, num_frames=num_frames, size_px=size_px
+        )
         card, digest = loaded.card, loaded.sha256
-        if card.gates and card.num_frames != num_frames:
-            raise CheckpointError(
-                "the gates of these weights are made for another clip length; set --frames",
-                got=num_frames,
-                allowed=card.num_frames,
-            )
-        classifier = build_classifier(loaded)
     else:
+        spec = NETWORKS[str(model)]
         card = WeightsCard(
-            model=model,
+            model=str(model),
             labels=names or tuple(f"class_{index}" for index in range(DEFAULT_NUM_CLASSES)),
             gates=tuple(spec.default_gates if gates is None else gates),
-            num_frames=num_frames,
-            size_px=size_px,
+            num_frames=num_frames or spec.num_frames,
+            size_px=size_px or spec.size_px,
+            fusion=fusion or DEFAULT_FUSION,
         )
         digest = f"random-weights-{random_seed}"
-        classifier = random_classifier(card, seed=int(random_seed or 0))
+    spec = NETWORKS[card.model]
+    spec.check_taps(card.gates, what="gate")
+    spec.check_taps(taps or (), what="tap")
+    if taps == ():
+        raise CheckpointError("no such tap in this network", got="none", allowed=list(spec.taps))
+    classifier = build_classifier(loaded) if weights else random_classifier(card, seed=int(random_seed or 0))
     return Prepared(
         classifier,
         Card(
             graph=EXPLAIN_GRAPH,
-            model=model,
+            model=card.model,
             labels=card.labels,
-            num_frames=num_frames,
-            size_px=size_px,
+            num_frames=card.num_frames,
+            size_px=card.size_px,
             streams=spec.streams,
-            preprocessing=spec.preprocessing,
-            frames_per_second=None,
+            preprocessing=preprocessing or spec.preprocessing,
+            frames_per_second=frames_per_second,
             taps=tuple(
                 tap
-                for tap in measure_taps(classifier.network, spec=spec, num_frames=num_frames, size_px=size_px)
+                for tap in measure_taps(classifier.network, spec=spec, num_frames=card.num_frames, size_px=card.size_px)
                 if taps is None or tap.name in taps
             ),
             gates=card.gates,
@@ -137,28 +141,3 @@ def random_clips(
         scale=20, size=(num_clips, num_frames, size_px, size_px, num_channels)
     )
     return np.clip(127.5 + noise_NTHWC, 0, 255).astype(np.uint8)
-
-
-def read_labels(path: Path) -> tuple[str, ...]:
-    """One label per line; blank lines at the end do not count.
-
-    Raises:
-        CheckpointError: no such file, an empty or repeated label.
-    """
-    try:
-        labels = path.read_text(encoding="utf-8").rstrip().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError("the label file cannot be read as UTF-8 text", got=str(path)) from error
-    labels = [label.strip() for label in labels]
-    repeated = sorted({label for label in labels if labels.count(label) > 1})
-    if not labels or "" in labels or repeated:
-        raise CheckpointError(
-            "the label file must hold one different label per line", got=repeated or f"{len(labels)} lines, some empty"
-        )
-    return tuple(labels)
-
-
-def _check_names(what: str, names: Sequence[str] | None, *, allowed: Sequence[str]) -> None:
-    unknown = [name for name in names or () if name not in allowed]
-    if unknown or (what == "tap" and names is not None and not names):
-        raise CheckpointError(f"no such {what} in this network", got=unknown, allowed=list(allowed))

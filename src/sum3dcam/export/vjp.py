@@ -131,6 +131,17 @@ def _scale(node: fx.Node, gradient: fx.Node, append: Append) -> Gradients:
     return [(argument(node, 0), append(aten.mul.Tensor, gradient, argument(node, 1)))]
 
 
+def _cat(node: fx.Node, gradient: fx.Node, append: Append) -> Gradients:
+    parts, start = argument(node, 0), 0
+    axis = argument(node, 1, 0) % (1 + len(shape_of(node)))
+    pairs = []
+    for part in parts:
+        end = start + shape_of(part)[axis - 1]
+        pairs.append((part, append(aten.slice.Tensor, gradient, axis, start, end)))
+        start = end
+    return pairs
+
+
 RULES: Mapping[Any, Rule] = {
     aten.conv3d.default: _conv3d,
     aten.relu.default: _relu,
@@ -143,4 +154,5 @@ RULES: Mapping[Any, Rule] = {
     aten.reshape.default: _reshape,
     aten.add.Tensor: _add,
     aten.mul.Tensor: _scale,
+    aten.cat.default: _cat,
 }

@@ -1,56 +1,28 @@
-"""The networks by name, each with what only it knows: taps, pixel statistics, default gates.
+"""The networks by name, and what is done with any of them.
 
-To add one: a file that defines the module, an entry in NETWORKS.
+To add one: a file that defines its module and its spec, and an entry in NETWORKS.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from sum3dcam.contract import Tap
-from sum3dcam.models import resnext
 from sum3dcam.models.gating import Gate, Gated
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """A network as the outside needs it.
-
-    `build(num_classes=...)` gives a module: normalised (B,C,T,H,W) -> (logits, {tap: activation}).
-    `mean` and `std` are per channel, in units of the uint8 pixel (0..255).
-    """
-
-    build: Callable[..., nn.Module]
-    taps: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    preprocessing: str
-    streams: tuple[str, ...] = ("rgb",)
-    default_gates: tuple[str, ...] = ()
-
-
-# Kinetics' channel means, as the 2018 release subtracts them (std stays 1).
-KINETICS_MEAN = (114.7748, 107.7354, 99.4750)
+from sum3dcam.models.i3d import I3D_FLOW, I3D_RGB
+from sum3dcam.models.resnet import RESNET50
+from sum3dcam.models.resnext import RESNEXT101, RESNEXT_MINI
+from sum3dcam.models.spec import NetworkSpec
+from sum3dcam.models.two_stream import I3D_TWO_STREAM
 
 NETWORKS: Mapping[str, NetworkSpec] = {
-    "resnext101": NetworkSpec(
-        build=partial(resnext.ResNeXt, resnext.RESNEXT101),
-        taps=resnext.TAPS,
-        mean=KINETICS_MEAN,
-        std=(1.0, 1.0, 1.0),
-        preprocessing="shorter-side-centre-crop",
-    ),
-    "resnext-mini": NetworkSpec(
-        build=partial(resnext.ResNeXt, resnext.RESNEXT_MINI),
-        taps=resnext.TAPS,
-        mean=(127.5, 127.5, 127.5),
-        std=(63.75, 63.75, 63.75),
-        preprocessing="shorter-side-centre-crop",
-        default_gates=resnext.TAPS,
-    ),
+    "resnext101": RESNEXT101,
+    "resnext-mini": RESNEXT_MINI,
+    "i3d": I3D_RGB,
+    "i3d-flow": I3D_FLOW,
+    "i3d-two-stream": I3D_TWO_STREAM,
+    "resnet50": RESNET50,
 }
 
 
@@ -76,8 +48,8 @@ class Classifier(nn.Module):
 def build_network(
     spec: NetworkSpec, *, num_classes: int, num_frames: int, gates: Sequence[str] = (), fusion: str = "sum"
 ) -> nn.Module:
-    """The bare network, or the gated one when `gates` names taps; `num_frames` sizes the gates' heads."""
-    base = spec.build(num_classes=num_classes)
+    """The bare network, or the gated one when `gates` names taps; `num_frames` sizes the heads."""
+    base = spec.build(num_classes, num_frames)
     if not gates:
         return base
     shapes = {tap.name: tap for tap in measure_taps(base, spec=spec, num_frames=num_frames, size_px=64)}
@@ -100,5 +72,11 @@ def measure_taps(network: nn.Module, *, spec: NetworkSpec, num_frames: int, size
         _, taps = network.eval()(clip_BCTHW)
     network.train(training)
     return tuple(
-        Tap(name=name, channels=taps[name].shape[1], grid_thw=tuple(taps[name].shape[2:])) for name in spec.taps
+        Tap(
+            name=name,
+            channels=taps[name].shape[1],
+            grid_thw=tuple(taps[name].shape[2:]),
+            stream=spec.stream_of(name),
+        )
+        for name in spec.taps
     )

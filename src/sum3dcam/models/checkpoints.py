@@ -1,27 +1,26 @@
 """Reading and writing weights: the project's own safetensors and the public checkpoints' layouts.
 
-The project's own file is a safetensors whose header says what it is (`WeightsCard`). A public checkpoint is a pickle
-that holds tensors and numbers alone; it is opened with `weights_only=True`, so no code in it can run.
+The project's own file is a safetensors whose header says what it is (`WeightsCard`). Any other is recognised by its
+keys and shapes (`recognition`); no container is believed before it is checked (`container`).
 """
 
-import hashlib
 import json
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from sum3dcam.errors import CheckpointError
 from sum3dcam.models import NETWORKS, Classifier, build_network
-from sum3dcam.models.gating import Gated
+from sum3dcam.models.container import read_container
+from sum3dcam.models.gating import FUSIONS, Gated
+from sum3dcam.models.recognition import differences, recognise, shapes_of, shortened
 
 CARD_KEY = "sum3dcam_weights"
+DEFAULT_FUSION = "sum"
 
 
 @dataclass(frozen=True)
@@ -33,15 +32,19 @@ class WeightsCard:
     gates: tuple[str, ...]
     num_frames: int
     size_px: int
-    fusion: str = "sum"
+    fusion: str = DEFAULT_FUSION
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict for `build_network`'s module, with the card that says how to build it."""
+    """A state dict for `build_network`'s module, with the card that says how to build it.
+
+    `layout` is the public layout's name, "" for the project's own; `sha256` the file's, joined by "+" for several.
+    """
 
     card: WeightsCard
     state: Mapping[str, Tensor]
+    layout: str
     sha256: str
 
 
@@ -57,64 +60,43 @@ def save_weights(path: Path, *, network: nn.Module, card: WeightsCard) -> None:
 
 
 def load_weights(
-    path: Path,
-    *,
-    model: str,
+    *paths: Path,
+    model: str | None = None,
     gates: Sequence[str] | None = None,
+    fusion: str | None = None,
     labels: Sequence[str] | None = None,
-    num_frames: int = 16,
-    size_px: int = 112,
+    num_frames: int | None = None,
+    size_px: int | None = None,
 ) -> Weights:
-    """Weights of `model` from a file in any known layout; the layout is told by the content, never by the name.
+    """Weights of one network from a file in any known layout, or of a two-stream network from one file per stream.
 
-    `labels` and `gates` override what the file says; a file in a public layout has no labels, so they become
-    class_0, class_1, ... when none are given.
+    What is None is what the file says or, in a public layout, what the network was trained on: no gates, and labels
+    class_0, class_1, ... Gates asked for on a file without any start at zero, so the logits stay the base network's.
 
     Raises:
-        CheckpointError: no file, not a checkpoint, a pickle that holds more than tensors, another network's weights.
+        CheckpointError: no file, not a checkpoint, a pickle that holds more than tensors, weights of no network or of
+            another one than `model`, other gates, clip length or number of labels than asked for.
     """
-    if not path.is_file():
-        raise CheckpointError("no such weights file", got=str(path))
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if _is_pickle(path):
-        state = released_state(path)
-        head = next((tensor for name, tensor in state.items() if name == "fc.weight"), None)
-        if head is None:
-            raise CheckpointError(
-                f"the checkpoint has no head 'fc.weight', so it is not of {model}",
-                got=_some(state),
-                allowed="fc.weight",
-            )
-        card = WeightsCard(
-            model=model,
-            labels=tuple(f"class_{index}" for index in range(head.shape[0])),
-            gates=(),
-            num_frames=num_frames,
-            size_px=size_px,
-        )
-    else:
-        card, state = _own_layout(path)
-        if card.model != model:
-            raise CheckpointError(
-                "the weights are of another model; name it with --model", got=card.model, allowed=model
-            )
-    num_classes = len(card.labels)
+    wanted = model if len(paths) == 1 else None
+    parts = [_read(path, model=wanted) for path in paths]
+    weights = parts[0] if len(parts) == 1 else _joined(parts, model=model)
+    card = weights.card
     if labels is not None:
-        if len(labels) != num_classes:
+        if len(labels) != len(card.labels):
+            expected = NETWORKS[card.model].label_sets.get(len(card.labels), f"{len(card.labels)} classes")
             raise CheckpointError(
-                "the label file has another number of lines than the head has classes",
+                f"the head has another number of classes than the list has labels; it is one for {expected}",
                 got=len(labels),
-                allowed=num_classes,
+                allowed=len(card.labels),
             )
         card = replace(card, labels=tuple(labels))
-    if gates is not None and set(gates) != set(card.gates):
-        if card.gates:
-            raise CheckpointError(
-                "the weights hold other gates than asked for", got=list(gates), allowed=list(card.gates)
-            )
-        # A base checkpoint into a gated network: the gates start at zero.
-        card = replace(card, gates=tuple(gates), num_frames=num_frames)
-    return Weights(card=card, state=state, sha256=digest)
+    NETWORKS[card.model].check_taps(gates or (), what="gate")
+    if card.gates:
+        _check_gates(card, gates=gates, fusion=fusion, num_frames=num_frames)
+    else:
+        card = replace(card, gates=tuple(gates or ()), fusion=fusion or card.fusion)
+    card = replace(card, num_frames=num_frames or card.num_frames, size_px=size_px or card.size_px)
+    return replace(weights, card=card)
 
 
 def build_classifier(weights: Weights) -> Classifier:
@@ -139,66 +121,111 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """
     if isinstance(network, Gated) and not any(name.startswith("base.") for name in state):
         network = network.base
-    wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
-    given = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
-    problems = [f"missing {name} {tuple(wanted[name].shape)}" for name in wanted if name not in given]
-    problems += [f"unexpected {name} {tuple(given[name].shape)}" for name in given if name not in wanted]
-    problems += [
-        f"shape of {name}: got {tuple(given[name].shape)}, wanted {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in given and given[name].shape != wanted[name].shape
-    ]
+    wanted = shapes_of(network.state_dict())
+    problems = differences(shapes_of(state), wanted)
     if problems:
-        shown = problems[:10] + ([f"... and {len(problems) - 10} more"] if len(problems) > 10 else [])
-        raise CheckpointError("the weights do not fit the network", got=shown, allowed=f"{len(wanted)} keys")
-    network.load_state_dict(given, strict=False)
-
-
-def released_state(path: Path) -> dict[str, Tensor]:
-    """The state dict of a released pickle ({epoch, arch, state_dict, optimizer} or bare), 'module.' removed."""
-    try:
-        with path.open("rb") as file:  # given a name, torch.load would go by its suffix
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
         raise CheckpointError(
-            "the pickle holds more than tensors and was not opened, because opening it could run code; convert it "
-            "where you trust it: torch.save(torch.load(FILE)['state_dict'], NEW)",
-            got=str(path),
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, OSError) as error:
-        raise CheckpointError("the checkpoint is damaged or cut off", got=str(path)) from error
-    state = content.get("state_dict", content) if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise CheckpointError("the file holds no state dict of tensors", got=type(content).__name__)
-    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+            "the weights do not fit the network", got=shortened(problems), allowed=f"{len(wanted)} keys"
+        )
+    network.load_state_dict(state, strict=False)
 
 
-def _is_pickle(path: Path) -> bool:
-    """A zip (torch.save since 1.6) or a bare pickle (before).
+def _read(path: Path, *, model: str | None) -> Weights:
+    """One file, in whatever layout."""
+    container = read_container(path)
+    if CARD_KEY in container.metadata:
+        card = _own_card(container.metadata[CARD_KEY])
+        if model not in (None, card.model):
+            raise CheckpointError("the weights are of another model than asked for", got=card.model, allowed=model)
+        return Weights(card=card, state=container.state, layout="", sha256=container.sha256)
+    found = recognise(container.state, model=model)
+    spec = NETWORKS[found.model]
+    card = WeightsCard(
+        model=found.model,
+        labels=tuple(f"class_{index}" for index in range(found.num_classes)),
+        gates=(),
+        num_frames=spec.num_frames,
+        size_px=spec.size_px,
+    )
+    return Weights(card=card, state=found.state, layout=found.layout, sha256=container.sha256)
 
-    A safetensors starts with its header's length, whose first byte may be a pickle's 0x80, and goes on with a brace.
-    """
-    with path.open("rb") as file:
-        start = file.read(9)
-    return start.startswith(b"PK\x03\x04") or (start.startswith(b"\x80") and start[8:] != b"{")
 
-
-def _own_layout(path: Path) -> tuple[WeightsCard, dict[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(CARD_KEY)
-            state: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise CheckpointError("neither a pickle nor a readable safetensors file", got=str(path)) from error
-    if text is None:
-        raise CheckpointError(f"the safetensors file has no '{CARD_KEY}' header; it was not made by this project")
+def _own_card(text: str) -> WeightsCard:
     try:
         raw: dict[str, Any] = json.loads(text)
         raw["labels"], raw["gates"] = tuple(raw["labels"]), tuple(raw["gates"])
-        return WeightsCard(**raw), state
-    except (ValueError, KeyError, TypeError) as error:
+        card = WeightsCard(**raw)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"the '{CARD_KEY}' header of the safetensors file is damaged", got=text[:80]) from error
+    if card.model not in NETWORKS:
+        raise CheckpointError("the weights are of an unknown network", got=card.model, allowed=sorted(NETWORKS))
+    sizes = (card.num_frames, card.size_px)
+    if (
+        not all(type(size) is int and size > 0 for size in sizes)
+        or not all(type(label) is str for label in card.labels)
+        or not set(card.gates) <= set(NETWORKS[card.model].taps)
+        or card.fusion not in FUSIONS
+    ):
+        raise CheckpointError(f"a value in the '{CARD_KEY}' header of the safetensors file is no such", got=text[:200])
+    return card
 
 
-def _some(state: Mapping[str, Tensor]) -> list[str]:
-    return list(state)[:5]
+def _joined(parts: Sequence[Weights], *, model: str | None) -> Weights:
+    """The weights of a network of several streams from those of its streams, in any order."""
+    models = sorted(part.card.model for part in parts)
+    made_of = {name: spec.parts for name, spec in NETWORKS.items() if spec.parts}
+    whole = next((name for name, streams in made_of.items() if sorted(streams.values()) == models), None)
+    if whole is None or model not in (None, whole):
+        raise CheckpointError(
+            "several weights files make up one network of several streams, these do not",
+            got=models,
+            allowed={name: sorted(streams.values()) for name, streams in made_of.items()},
+        )
+    by_stream = {
+        stream: next(part for part in parts if part.card.model == name) for stream, name in made_of[whole].items()
+    }
+    first, *others = by_stream.values()
+    for other in others:
+        for fact in ("labels", "num_frames", "size_px", "fusion"):
+            got, wanted = getattr(other.card, fact), getattr(first.card, fact)
+            if got != wanted:
+                raise CheckpointError(f"the streams' weights differ in their {fact}", got=got, allowed=wanted)
+    gates = tuple(f"{stream}_{gate}" for stream, part in by_stream.items() for gate in part.card.gates)
+    return Weights(
+        card=replace(first.card, model=whole, gates=gates),
+        state={
+            _joined_key(key, stream=stream, gated=bool(gates)): tensor
+            for stream, part in by_stream.items()
+            for key, tensor in part.state.items()
+        },
+        layout=" + ".join(part.layout or "own" for part in by_stream.values()),
+        sha256="+".join(part.sha256 for part in by_stream.values()),
+    )
+
+
+def _joined_key(key: str, *, stream: str, gated: bool) -> str:
+    """A stream's key in the whole network's state.
+
+    >>> _joined_key("gates.layer3.fc.weight", stream="flow", gated=True)
+    'gates.flow_layer3.fc.weight'
+    >>> _joined_key("base.Mixed_3b.b0.bn.bias", stream="rgb", gated=True)
+    'base.rgb.Mixed_3b.b0.bn.bias'
+    """
+    if key.startswith("gates."):
+        return f"gates.{stream}_{key.removeprefix('gates.')}"
+    bare = f"{stream}.{key.removeprefix('base.')}"
+    return f"base.{bare}" if gated else bare
+
+
+def _check_gates(card: WeightsCard, *, gates: Sequence[str] | None, fusion: str | None, num_frames: int | None) -> None:
+    """Gates are trained for their taps, their clip length and their fusion: nothing else can be asked of them."""
+    if gates is not None and set(gates) != set(card.gates):
+        raise CheckpointError("the weights hold other gates than asked for", got=list(gates), allowed=list(card.gates))
+    if num_frames not in (None, card.num_frames):
+        raise CheckpointError(
+            "the gates of these weights are made for another clip length; leave --frames out",
+            got=num_frames,
+            allowed=card.num_frames,
+        )
+    if fusion not in (None, card.fusion):
+        raise CheckpointError("the gates of these weights are fused otherwise", got=fusion, allowed=card.fusion)

@@ -1,6 +1,6 @@
 """A computed request to its envelope and tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from sum3dcam import __version__, wire
 from sum3dcam.attribution.boxes import find_boxes
-from sum3dcam.attribution.maps import METHODS, build_maps
-from sum3dcam.contract import CONTRACT_VERSION, EXPLAINED, LOGITS, MAPS, grid_name
+from sum3dcam.attribution.maps import METHODS, MapsResult, build_maps, taps_by_stream
+from sum3dcam.contract import CONTRACT_VERSION, EXPLAINED, LOGITS, MAPS, Card, grid_name, stream_name
 from sum3dcam.serving.engines import Engine
 from sum3dcam.serving.options import RequestOptions
 from sum3dcam.serving.request import Request
 from sum3dcam.video.footage import Video
+from sum3dcam.video.sample import clip_frames, clip_span, clip_starts, shows_first
 
 Arrays = Mapping[str, NDArray[Any]]
 Json = dict[str, Any]
@@ -39,17 +40,17 @@ def build_answer(request: Request, outputs: Arrays, *, engine: Engine) -> tuple[
     region = None
     if options.explain != "none":
         region = list(request.video.geometry.crop_xyxy_px)
-        result = build_maps(
-            outputs, taps=options.taps, method=options.method, num_frames=card.num_frames, size_px=card.size_px
-        )
+        result = _maps(outputs, taps=options.taps, card=card, options=options)
         for index, clip in enumerate(clips):
             explained = int(outputs[EXPLAINED][index])
             clip["explained"] = {"index": explained, "label": card.labels[explained]}
             clip["method"] = options.method
             clip["taps"] = list(options.taps)
             clip["empty_taps"] = list(result.empty_taps[index])
-            clip["boxes"] = _boxes(result.maps_BTHW[index], clip, video=request.video, options=options)
-        tensors = _tensors(outputs, result.maps_BTHW, options=options)
+            start = index * card.num_frames
+            clip["boxes"] = _boxes(result.maps_BTHW[index], start=start, video=request.video, options=options)
+        tensors = _tensors(outputs, result.maps_BTHW, card=card, options=options)
+    axes = "NTHW" if options.explain == "maps" else "Nthw"
     envelope = {
         "contract_version": CONTRACT_VERSION,
         "status": "ok",
@@ -57,7 +58,7 @@ def build_answer(request: Request, outputs: Arrays, *, engine: Engine) -> tuple[
         "model": _model(engine),
         "video": _video(request, scores_NK, labels=card.labels),
         "clips": clips,
-        "tensors": wire.describe_tensors(tensors, axes={name: "NTHW" if name == MAPS else "Nthw" for name in tensors}),
+        "tensors": wire.describe_tensors(tensors, axes=dict.fromkeys(tensors, axes)),
         "map_region_xyxy_px": region,
     }
     return envelope, tensors
@@ -83,6 +84,7 @@ def _model(engine: Engine) -> Json:
         "name": card.model,
         "num_frames": card.num_frames,
         "size_px": card.size_px,
+        "tap_streams": _tap_streams(card),
         "artifact_sha256": engine.sha256,
         "weights_sha256": card.weights_sha256,
         "engine": engine.name,
@@ -94,7 +96,7 @@ def _model(engine: Engine) -> Json:
 def _video(request: Request, scores_NK: NDArray[np.float64], *, labels: tuple[str, ...]) -> Json:
     video = request.video
     return {
-        "num_frames": video.num_frames,
+        "num_frames": video.num_source_frames,
         "width_px": video.geometry.source_width_px,
         "height_px": video.geometry.source_height_px,
         "fps": video.fps,
@@ -106,16 +108,23 @@ def _video(request: Request, scores_NK: NDArray[np.float64], *, labels: tuple[st
 
 def _clips(request: Request, scores_NK: NDArray[np.float64], *, labels: tuple[str, ...]) -> list[Json]:
     video, clip_length = request.video, request.clips_NTHWC.shape[1]
+    starts = clip_starts(video.num_frames, clip_length)
     clips = []
-    for index, scores_K in enumerate(scores_NK):
-        start = index * clip_length
-        end = min(start + clip_length, video.num_frames)
+    for index, (start, scores_K) in enumerate(zip(starts, scores_NK, strict=True)):
+        places = clip_frames(start, num_frames=video.num_frames, clip_length=clip_length)
+        first, end = clip_span(
+            start,
+            source_frames=video.source_frames,
+            clip_length=clip_length,
+            num_source_frames=video.num_source_frames,
+        )
         clips.append(
             {
                 "index": index,
-                "start_frame": start,
+                "start_frame": first,
                 "end_frame": end,
-                "start_seconds": _seconds(video, start),
+                "frames": [video.source_frames[place] for place in places],
+                "start_seconds": _seconds(video, first),
                 "end_seconds": _seconds(video, end),
                 "labels": _top(scores_K, top_k=request.options.top_k, labels=labels),
                 "explained": None,
@@ -129,18 +138,27 @@ def _clips(request: Request, scores_NK: NDArray[np.float64], *, labels: tuple[st
 
 
 def _seconds(video: Video, frame: int) -> float | None:
-    """When the frame begins; the one behind the last begins when the video ends."""
+    """When the source frame begins; the one behind the last begins when the video ends."""
     if video.time_seconds is None:
         return None
-    return video.time_seconds[frame] if frame < video.num_frames else video.duration_seconds
+    return video.time_seconds[frame] if frame < video.num_source_frames else video.duration_seconds
 
 
-def _boxes(map_THW: NDArray[np.float32], clip: Json, *, video: Video, options: RequestOptions) -> list[Json]:
-    """The map's boxes in the source; frames beyond the video's end are repeats and have none."""
+def _tap_streams(card: Card) -> dict[str, str]:
+    return {tap.name: tap.stream for tap in card.taps}
+
+
+def _maps(outputs: Arrays, *, taps: Sequence[str], card: Card, options: RequestOptions) -> MapsResult:
+    return build_maps(outputs, taps=taps, method=options.method, num_frames=card.num_frames, size_px=card.size_px)
+
+
+def _boxes(map_THW: NDArray[np.float32], *, start: int, video: Video, options: RequestOptions) -> list[Json]:
+    """The boxes in the source of the map of the clip at that start; a source frame has those of its first place."""
     boxes = []
     for box in find_boxes(map_THW, threshold=options.threshold, box_mode=options.box_mode):
-        frame = clip["start_frame"] + box.frame
-        if frame < clip["end_frame"]:
+        place = start + box.frame
+        if shows_first(place, source_frames=video.source_frames):
+            frame = video.source_frames[place]
             boxes.append(
                 {
                     "frame": frame,
@@ -152,9 +170,12 @@ def _boxes(map_THW: NDArray[np.float32], clip: Json, *, video: Video, options: R
     return boxes
 
 
-def _tensors(outputs: Arrays, maps_NTHW: NDArray[np.float32], *, options: RequestOptions) -> Arrays:
+def _tensors(outputs: Arrays, maps_NTHW: NDArray[np.float32], *, card: Card, options: RequestOptions) -> Arrays:
     if options.explain == "maps":
-        return {MAPS: _MAPS_AS[options.map_dtype](maps_NTHW)}
+        maps = {MAPS: maps_NTHW}
+        for stream, taps in taps_by_stream(options.taps, tap_streams=_tap_streams(card)).items():
+            maps[stream_name(MAPS, stream)] = _maps(outputs, taps=taps, card=card, options=options).maps_BTHW
+        return {name: _MAPS_AS[options.map_dtype](values) for name, values in maps.items()}
     if options.explain == "grids":
         # Those that the method reads determine its map; the rest would double the bytes.
         names = [grid_name(grid, tap) for tap in options.taps for grid in METHODS[options.method].grids]

@@ -16,7 +16,7 @@ from sum3dcam.video.sample import cut_clips
 
 @dataclass(frozen=True)
 class Request:
-    """A request that can be computed: clips uint8 (N,T,H,W,3), the last one filled with padded_frames repeats."""
+    """A request that can be computed: clips uint8 (N,T,H,W,C), the last one filled with padded_frames repeats."""
 
     options: RequestOptions
     video: Video
@@ -37,6 +37,8 @@ def read_request(row: Row, *, card: Card, limits: DecodeLimits) -> Request:
         limits=limits,
         preprocessing=card.preprocessing,
         clip_length=card.num_frames,
+        streams=card.streams,
+        frames_per_second=card.frames_per_second,
     )
     clips_NTHWC, padded_frames = cut_clips(video.frames_THWC, clip_length=card.num_frames)
     return Request(options=options, video=video, clips_NTHWC=clips_NTHWC, padded_frames=padded_frames)

@@ -1,6 +1,7 @@
 """What decoding gives, and what it refuses to do."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +16,26 @@ class DecodeLimits:
 
     max_bytes: int = 64 * 1024 * 1024
     max_pixels: int = 4096 * 2304  # of one frame
-    max_frames: int = 2048
+    max_frames: int = 2048  # of the source, and again after resampling
     max_duration_seconds: float = 600.0
-    max_decode_seconds: float = 20.0  # of wall time: eight slow files must not outlast TorchServe's responseTimeout
+    # Of wall time, optical flow included: eight slow files must not outlast TorchServe's responseTimeout.
+    max_decode_seconds: float = 20.0
 
 
 @dataclass(frozen=True)
 class Video:
-    """Decoded frames, uint8 (T, size, size, 3) RGB, resized and cropped.
+    """Decoded frames, uint8 (T, size, size, C), resized and cropped; C are the streams' channels, side by side.
 
-    `time_seconds` holds each frame's time since the video's start; None where the source has no clock (arrays,
-    single images). `fps` is the container's average rate, None where it has none.
+    `source_frames` holds, for each of the T frames, its index in the source; it never falls, leaves out what
+    resampling drops, and repeats what it repeats. All the rest is the source's own: `time_seconds` of each of its
+    num_source_frames since its start, None where it has no clock (arrays, single images); `fps`, the container's
+    average rate, None where it has none; `duration_seconds`.
     """
 
     frames_THWC: NDArray[np.uint8]
     geometry: Geometry
+    source_frames: tuple[int, ...]
+    num_source_frames: int
     time_seconds: tuple[float, ...] | None
     fps: float | None
     duration_seconds: float | None
@@ -39,10 +45,10 @@ class Video:
         return len(self.frames_THWC)
 
 
-def check_limit(value: float, *, allowed: float, what: str) -> None:
-    """Raises TooLargeError, which names the limit, where the value is beyond it."""
+def check_limit(value: float, *, allowed: float, what: str, advice: str = "send less") -> None:
+    """Raises TooLargeError, which names the limit and what to do, where the value is beyond it."""
     if value > allowed:
-        raise TooLargeError(f"{what} beyond the server's limit; send less", got=value, allowed=allowed)
+        raise TooLargeError(f"{what} beyond the server's limit; {advice}", got=value, allowed=allowed)
 
 
 def check_frame_size(geometry: Geometry, *, limits: DecodeLimits) -> None:
@@ -55,3 +61,16 @@ def check_frame_size(geometry: Geometry, *, limits: DecodeLimits) -> None:
         allowed=limits.max_pixels,
         what="pixels per frame, after its shorter side is resized, are",
     )
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """Wall time from its making, held against `max_decode_seconds`."""
+
+    limits: DecodeLimits
+    began: float = field(default_factory=lambda: time.monotonic())
+
+    def check(self, *, what: str, advice: str = "send less") -> None:
+        """Raises TooLargeError where the time is used up."""
+        seconds = time.monotonic() - self.began
+        check_limit(seconds, allowed=self.limits.max_decode_seconds, what=what, advice=advice)

@@ -57,10 +57,40 @@ def shorter_side_centre_crop(width_px: int, height_px: int, *, size_px: int) -> 
     >>> shorter_side_centre_crop(320, 240, size_px=112)  # doctest: +ELLIPSIS
     Geometry(..., resized_width_px=149, resized_height_px=112, crop_left_px=18, crop_top_px=0, size_px=112)
     """
+    return _centre_crop(width_px, height_px, shorter_side_px=size_px, size_px=size_px)
+
+
+def shorter_side_256_crop_224(width_px: int, height_px: int, *, size_px: int) -> Geometry:
+    """I3D's: shorter side to 8/7 of size_px (256 for 224), aspect kept, then a centre crop of size_px.
+
+    >>> shorter_side_256_crop_224(320, 240, size_px=224)  # doctest: +ELLIPSIS
+    Geometry(..., resized_width_px=341, resized_height_px=256, crop_left_px=58, crop_top_px=16, size_px=224)
+    """
+    return _centre_crop(width_px, height_px, shorter_side_px=size_px * 256 // 224, size_px=size_px)
+
+
+def squash(width_px: int, height_px: int, *, size_px: int) -> Geometry:
+    """Width and height both to size_px: the aspect is not kept and nothing is cut off, as localisation wants it.
+
+    >>> squash(320, 240, size_px=224).to_source((0.0, 0.0, 112.0, 224.0))
+    (0.0, 0.0, 160.0, 240.0)
+    """
+    return Geometry(
+        source_width_px=width_px,
+        source_height_px=height_px,
+        resized_width_px=size_px,
+        resized_height_px=size_px,
+        crop_left_px=0,
+        crop_top_px=0,
+        size_px=size_px,
+    )
+
+
+def _centre_crop(width_px: int, height_px: int, *, shorter_side_px: int, size_px: int) -> Geometry:
     short = min(width_px, height_px)
     # The longer side is truncated, as in the networks' own training code.
-    resized_width_px = size_px * width_px // short
-    resized_height_px = size_px * height_px // short
+    resized_width_px = shorter_side_px * width_px // short
+    resized_height_px = shorter_side_px * height_px // short
     return Geometry(
         source_width_px=width_px,
         source_height_px=height_px,
@@ -73,4 +103,8 @@ def shorter_side_centre_crop(width_px: int, height_px: int, *, size_px: int) -> 
 
 
 # By the name that a card gives its preprocessing.
-PREPROCESSING: Mapping[str, Callable[..., Geometry]] = {"shorter-side-centre-crop": shorter_side_centre_crop}
+PREPROCESSING: Mapping[str, Callable[..., Geometry]] = {
+    "shorter-side-centre-crop": shorter_side_centre_crop,
+    "shorter-side-256-crop-224": shorter_side_256_crop_224,
+    "squash": squash,
+}

@@ -1,7 +1,7 @@
 """Encoded video and images to frames, through PyAV; nothing but the bytes given is ever opened."""
 
-import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
 from typing import Any
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from sum3dcam.errors import NoVideoFramesError, TooLargeError, UnreadableMediaError
 from sum3dcam.video.extent import declared_bytes
-from sum3dcam.video.footage import DecodeLimits, Video, check_frame_size, check_limit
+from sum3dcam.video.footage import DecodeLimits, Stopwatch, Video, check_frame_size, check_limit
 from sum3dcam.video.geometry import PREPROCESSING, Geometry
+from sum3dcam.video.sample import resample
 
 # Demuxers that only parse the bytes given. Left out on purpose: playlists and scripts (hls, dash, concat, image2, sdp),
 # which open what they name, devices, and formats whose probe takes text for video.
@@ -29,9 +30,64 @@ DEFAULT_RATE = Fraction(25)
 SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 
 
-def decode_media(data: bytes, *, size_px: int, limits: DecodeLimits, preprocessing: str) -> Video:
-    """Every frame of the first real video stream; arguments and errors are those of `decode`."""
-    began = time.monotonic()
+@dataclass(frozen=True)
+class _Picture:
+    """A decoded frame, its place in the source, the quarter turns that set it upright, and where its pixels go."""
+
+    index: int
+    frame: Any
+    turns: int
+    geometry: Geometry
+    begins: Fraction
+    ends: Fraction
+
+
+def decode_media(
+    data: bytes,
+    *,
+    size_px: int,
+    limits: DecodeLimits,
+    preprocessing: str,
+    frames_per_second: float | None,
+    stopwatch: Stopwatch,
+) -> Video:
+    """The first real video stream in RGB, resampled unless it is an image; arguments and errors are `decode`'s."""
+    _check_whole(data)
+    with _open(data, limits=limits) as container:
+        stream = _video_stream(container)
+        has_clock = container.format.name not in IMAGE_FORMATS
+        frames_HWC: list[NDArray[np.uint8]] = []
+        source_frames: list[int] = []
+        times: list[float] = []
+        resize = VideoReformatter()
+        pictures = _pictures(
+            container, stream, size_px=size_px, limits=limits, preprocessing=preprocessing, stopwatch=stopwatch
+        )
+        timed = ((picture, picture.begins, picture.ends) for picture in pictures)
+        for picture, num_places in resample(timed, fps=frames_per_second if has_clock else None):
+            times.append(float(picture.begins))
+            check_limit(len(frames_HWC) + num_places, allowed=limits.max_frames, what="frames, resampled, are")
+            if num_places:
+                square_HWC = _square(
+                    picture.frame, picture.geometry, turns=picture.turns, pixels="rgb24", resize=resize
+                )
+                frames_HWC += [square_HWC] * num_places
+                source_frames += [picture.index] * num_places
+        if not times:
+            raise NoVideoFramesError("the file has a video stream without a single frame", got="0 frames")
+        rate = stream.average_rate or stream.guessed_rate
+        return Video(
+            frames_THWC=np.stack(frames_HWC),
+            geometry=picture.geometry,
+            source_frames=tuple(source_frames),
+            num_source_frames=len(times),
+            time_seconds=tuple(times) if has_clock else None,
+            fps=float(rate) if has_clock and rate else None,
+            duration_seconds=float(picture.ends) if has_clock else None,
+        )
+
+
+def _check_whole(data: bytes) -> None:
     promised = declared_bytes(data)
     if len(data) < promised:
         raise UnreadableMediaError(
@@ -39,42 +95,31 @@ def decode_media(data: bytes, *, size_px: int, limits: DecodeLimits, preprocessi
             got=f"{len(data)} bytes",
             allowed=f"{promised} bytes",
         )
-    with _open(data, limits=limits) as container:
-        stream = _video_stream(container)
-        frames_HWC: list[NDArray[np.uint8]] = []
-        times: list[float] = []
-        resize = VideoReformatter()
-        geometry: Geometry | None = None
-        end = Fraction(0)
-        for frame in _frames(container, stream, limits=limits):
-            turns = round(frame.rotation / 90) % 4
-            width_px, height_px = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
-            if geometry is None:
-                geometry = PREPROCESSING[preprocessing](width_px, height_px, size_px=size_px)
-                check_frame_size(geometry, limits=limits)
-            if (width_px, height_px) != (geometry.source_width_px, geometry.source_height_px):
-                raise UnreadableMediaError(
-                    f"the picture's size changes at frame {len(frames_HWC)}; send the parts apart",
-                    got=f"{width_px}x{height_px}",
-                    allowed=f"{geometry.source_width_px}x{geometry.source_height_px}",
-                )
-            start, end = _clock(frame, stream, due=end)
-            check_limit(float(end), allowed=limits.max_duration_seconds, what="seconds of video are")
-            check_limit(time.monotonic() - began, allowed=limits.max_decode_seconds, what="seconds of decoding are")
-            check_limit(len(frames_HWC) + 1, allowed=limits.max_frames, what="frames are")
-            frames_HWC.append(_square(frame, geometry, turns=turns, resize=resize))
-            times.append(float(start))
+
+
+def _pictures(
+    container: Any, stream: Any, *, size_px: int, limits: DecodeLimits, preprocessing: str, stopwatch: Stopwatch
+) -> Iterator[_Picture]:
+    """Every frame of the source with its clock and geometry, each checked against the limits as it comes."""
+    geometry: Geometry | None = None
+    end = Fraction(0)
+    for index, frame in enumerate(_frames(container, stream, limits=limits)):
+        turns = round(frame.rotation / 90) % 4
+        width_px, height_px = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
         if geometry is None:
-            raise NoVideoFramesError("the file has a video stream without a single frame", got="0 frames")
-        has_clock = container.format.name not in IMAGE_FORMATS
-        rate = stream.average_rate or stream.guessed_rate
-        return Video(
-            frames_THWC=np.stack(frames_HWC),
-            geometry=geometry,
-            time_seconds=tuple(times) if has_clock else None,
-            fps=float(rate) if has_clock and rate else None,
-            duration_seconds=float(end) if has_clock else None,
-        )
+            geometry = PREPROCESSING[preprocessing](width_px, height_px, size_px=size_px)
+            check_frame_size(geometry, limits=limits)
+        if (width_px, height_px) != (geometry.source_width_px, geometry.source_height_px):
+            raise UnreadableMediaError(
+                f"the picture's size changes at frame {index}; send the parts apart",
+                got=f"{width_px}x{height_px}",
+                allowed=f"{geometry.source_width_px}x{geometry.source_height_px}",
+            )
+        begin, end = _clock(frame, stream, due=end)
+        check_limit(float(end), allowed=limits.max_duration_seconds, what="seconds of video are")
+        stopwatch.check(what="seconds of decoding are")
+        check_limit(index + 1, allowed=limits.max_frames, what="frames are")
+        yield _Picture(index=index, frame=frame, turns=turns, geometry=geometry, begins=begin, ends=end)
 
 
 def _open(data: bytes, *, limits: DecodeLimits) -> Any:
@@ -157,25 +202,30 @@ def _clock(frame: Any, stream: Any, *, due: Fraction) -> tuple[Fraction, Fractio
     return begins, begins + lasts
 
 
-def _square(frame: Any, geometry: Geometry, *, turns: int, resize: VideoReformatter) -> NDArray[np.uint8]:
-    """The frame upright, resized and cropped: uint8 (size, size, 3). Turning the small picture is cheaper."""
+def _square(frame: Any, geometry: Geometry, *, turns: int, pixels: str, resize: VideoReformatter) -> NDArray[np.uint8]:
+    """The frame upright, resized and cropped, uint8: (size, size, 3) as "rgb24", (size, size) as "gray"."""
     width_px, height_px = geometry.resized_width_px, geometry.resized_height_px
     if turns % 2:
         width_px, height_px = height_px, width_px
-    small = resize.reformat(frame, width=width_px, height=height_px, format="rgb24", interpolation=SCALING, threads=1)
-    upright_HWC = np.rot90(small.to_ndarray(), turns)
+    small = resize.reformat(frame, width=width_px, height=height_px, format=pixels, interpolation=SCALING, threads=1)
+    upright = np.rot90(small.to_ndarray(), turns)  # turning the small picture is cheaper
     top, left, size = geometry.crop_top_px, geometry.crop_left_px, geometry.size_px
-    return np.ascontiguousarray(upright_HWC[top : top + size, left : left + size])
+    return np.ascontiguousarray(upright[top : top + size, left : left + size])
 
 
-def resize_array(frames_THWC: NDArray[np.uint8], *, geometry: Geometry) -> NDArray[np.uint8]:
-    """Raw frames through the same scaler and crop: uint8 (T,H,W,3) -> (T,size,size,3)."""
+def resize_array(frames: NDArray[np.uint8], *, geometry: Geometry) -> NDArray[np.uint8]:
+    """Raw frames through the same scaler and crop: uint8 RGB (T,H,W,3) -> (T,size,size,3), or one plane (T,H,W)."""
     resize = VideoReformatter()
+    pixels = "rgb24" if frames.ndim == 4 else "gray"
     return np.stack(
         [
             _square(
-                av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), "rgb24"), geometry, turns=0, resize=resize
+                av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), pixels),
+                geometry,
+                turns=0,
+                pixels=pixels,
+                resize=resize,
             )
-            for frame_HWC in frames_THWC
+            for frame in frames
         ]
     )

@@ -63,4 +63,5 @@ def load_engines(folder: Path, *, device: str, num_threads: int) -> tuple[Engine
 
 
 def _model_facts(card: Card) -> tuple[object, ...]:
-    return (card.model, card.labels, card.clip_shape_THWC, card.preprocessing, card.weights_sha256)
+    seen = (card.clip_shape_THWC, card.streams, card.preprocessing, card.frames_per_second)
+    return (card.model, card.labels, *seen, card.weights_sha256)
