@@ -355,6 +355,7 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a list of itself": (lambda s: b"]q\x00h\x00a", "holds no state dict"),
     "a dict of itself": (lambda s: b"}q\x00" + text("state_dict") + b"h\x00s", "no state dict of tensors"),
     "attributes of a tensor": (lambda s: tensor(s) + dict_of(x=b"N") + pickle.BUILD, "attributes"),
+    "metadata of a tensor": (lambda s: tensor(s) + dict_of(_metadata=b"N") + pickle.BUILD, "attributes"),
     "attributes of a function": (lambda s: name_of("torch", "Size") + dict_of(x=b"N") + pickle.BUILD, "attributes"),
     "a method of the state dict": (lambda s: NOTHING + dict_of(items=b"N") + pickle.BUILD, "attributes"),
     "a call of a text": (lambda s: text("os.system") + several(text("true")) + pickle.REDUCE, "no function"),
@@ -410,6 +411,27 @@ def test_a_legacy_storage_of_another_length_than_its_own_is_refused(tmp_path: Pa
     assert not loads
 
 
+@pytest.mark.parametrize(
+    ("kind", "view", "word"),
+    [
+        (ZIP_PICKLE, b"N", "something else than a storage"),
+        (LEGACY_PICKLE, b"", "something else than a storage"),
+        (LEGACY_PICKLE, several(text("1"), number(0), number(BILLION)), "inside another"),
+    ],
+)
+def test_a_storage_named_in_another_form_is_refused(
+    tmp_path: Path, kind: str, view: bytes, word: str, loads: list[Any]
+) -> None:
+    value = dict_of(a=tensor(storage(4, view)))
+    if kind == ZIP_PICKLE:
+        put_zip(tmp_path / "w", value)
+    else:
+        put_legacy(tmp_path / "w", value)
+    with pytest.raises(CheckpointError, match=word):
+        read_container(tmp_path / "w")
+    assert not loads
+
+
 @pytest.mark.parametrize("keys", [(), ("0", "0"), ("1",), ("0", "1")])
 def test_a_legacy_list_of_other_storages_is_refused(tmp_path: Path, keys: tuple[str, ...], loads: list[Any]) -> None:
     put_legacy(tmp_path / "w", dict_of(a=tensor(storage(4, pickle.NONE))), keys=keys)
@@ -446,19 +468,31 @@ def lie(name: str, at: int, layout: str, *values: int) -> Callable[[bytearray], 
     return lambda content: struct.pack_into(layout, content, content.rindex(name.encode()) - 46 + at, *values)
 
 
+END = -22  # where the end record of a zip without comment begins
+
+
 def lie_at_end(at: int, value: int) -> Callable[[bytearray], None]:
-    return lambda content: struct.pack_into("<L", content, len(content) + DIRECTORY_END + at, value)
+    return lambda content: struct.pack_into("<H", content, len(content) + END + at, value)
 
 
 def inserted(at: int, extra: bytes) -> Callable[[bytearray], None]:
     return lambda content: content.__setitem__(slice(at, at), extra)
 
 
-DIRECTORY_END = -22  # where the end record of a zip without comment begins
-ZIP64_END = b"PK\x06\x06" + bytes(52) + b"PK\x06\x07" + bytes(16)
+def second_end(signature: bytes, *, away: int = 0) -> Callable[[bytearray], None]:
+    """A zip64 end record of no entries, and its locator, which points so many bytes away from it."""
+
+    def change(content: bytearray) -> None:
+        start = len(content) + END
+        locator = b"PK\x06\x07" + struct.pack("<LQL", 0, start + away, 1)
+        content[start:start] = signature + bytes(52) + locator
+
+    return change
+
 
 HOSTILE_ZIPS: dict[str, tuple[Callable[[Path], None], str]] = {
     "compressed": (lambda path: put_zip(path, compression=zipfile.ZIP_DEFLATED), "compressed"),
+    "called compressed": (lambda path: edited(path, lie("w/data/0", 10, "<H", 8)), "compressed"),
     "a bomb": (lambda path: put_zip(path, compression=zipfile.ZIP_DEFLATED, bomb=bytes(10**7)), "compressed"),
     "other byte order": (lambda path: put_zip(path, byteorder=b"big"), "byte order"),
     "one name in two cases": (lambda path: put_zip(path, **{"DATA/0": FOUR}), "one name"),
@@ -475,10 +509,13 @@ HOSTILE_ZIPS: dict[str, tuple[Callable[[Path], None], str]] = {
     "at one place": (lambda path: edited(path, lie("w/version", 42, "<L", 0)), "overlaps"),
     "without a header": (lambda path: edited(path, lie("w/version", 42, "<L", 1)), "no header"),
     "directory elsewhere": (lambda path: edited(path, lie_at_end(16, 0)), "directory is not where"),
-    "directory beyond the file": (lambda path: edited(path, lie_at_end(12, 10**9)), "directory is not where"),
+    "directory beyond the file": (lambda path: edited(path, lie_at_end(12, 60_000)), "directory is not where"),
     "something ahead": (lambda path: edited(path, inserted(0, b"PK\x03\x04 a script")), "directory is not where"),
     "something behind": (lambda path: edited(path, lambda content: content.extend(b"more")), "end is missing"),
-    "a second directory": (lambda path: edited(path, inserted(DIRECTORY_END, ZIP64_END)), "end is damaged"),
+    "an end with a comment": (lambda path: edited(path, lie_at_end(20, 1)), "end is missing"),
+    "another end elsewhere": (lambda path: edited(path, second_end(b"PK\x06\x06", away=-9)), "end is damaged"),
+    "another end that is none": (lambda path: edited(path, second_end(b"none")), "end is damaged"),
+    "another end of no records": (lambda path: edited(path, second_end(b"PK\x06\x06")), "directory is not where"),
 }
 
 

@@ -75,10 +75,11 @@ def test_both_layouts_of_i3d_are_recognised_and_give_the_oracles_logits(
         assert tiny.relative_error(tap, wanted_taps[name].detach().numpy()) <= TOLERANCE, name
 
 
+@pytest.mark.parametrize("legacy", [True, False], ids=["as released", "saved again"])
 def test_torchvisions_resnet50_is_recognised_and_gives_the_oracles_logits(
-    tmp_path: Path, states: dict[str, State]
+    tmp_path: Path, states: dict[str, State], legacy: bool
 ) -> None:
-    resnet50.write_checkpoint(tmp_path / "w", states["resnet50"])
+    resnet50.write_checkpoint(tmp_path / "w", states["resnet50"], legacy=legacy)
     weights = load_weights(tmp_path / "w")
     assert (weights.card.model, weights.layout) == ("resnet50", "torchvision")
     clip = clips(3, num_frames=1, size_px=65)

@@ -11,11 +11,12 @@ from sum3dcam.models import NETWORKS, Classifier, build_network, measure_taps
 from sum3dcam.models.checkpoints import build_classifier, load_weights
 
 
-def test_a_released_checkpoint_gives_the_oracles_logits_and_taps(tmp_path: Path) -> None:
+@pytest.mark.parametrize("legacy", [True, False], ids=["as released", "saved again"])
+def test_a_released_checkpoint_gives_the_oracles_logits_and_taps(tmp_path: Path, legacy: bool) -> None:
     """Oracle: `plain`, in float64 on a small clip; 1e-6 of each largest value, since the package keeps its pixel
     means in float32."""
     path = tmp_path / "released.pth"
-    plain.write_checkpoint(path, num_classes=7, seed=1)
+    plain.write_checkpoint(path, num_classes=7, seed=1, legacy=legacy)
     weights = load_weights(path, model="resnext101")
     assert weights.card.labels == tuple(f"class_{index}" for index in range(7))
     clips = plain.random_clips(1, size_px=32, num_frames=8, seed=2)

@@ -173,8 +173,10 @@ def _bottleneck(x: Tensor, state: State, name: str, *, stride: int, statistics: 
     return (y + x).relu()
 
 
-def write_checkpoint(path: Path, *, num_classes: int, seed: int) -> None:
+def write_checkpoint(path: Path, *, num_classes: int, seed: int, legacy: bool = False) -> None:
     """Writes random weights in the released layout: what a training would have left, as far as conditioning goes.
+
+    `legacy` is the container of the released files themselves, a bare pickle, as torch wrote before 1.6.
 
     Batch-norm statistics are those of a calibration pass, so activations stay of order one through 33 blocks.
     """
@@ -192,6 +194,7 @@ def write_checkpoint(path: Path, *, num_classes: int, seed: int) -> None:
             "optimizer": {"state": {}, "param_groups": [{"lr": 0.001, "momentum": 0.9, "params": [0]}]},
         },
         path,
+        _use_new_zipfile_serialization=not legacy,
     )
 
 

@@ -142,14 +142,14 @@ def random_state(*, num_classes: int, seed: int) -> dict[str, Tensor]:
     return plain.calibrated(state, statistics)
 
 
-def write_checkpoint(path: Path, state: State, *, tracked: bool = True) -> None:
+def write_checkpoint(path: Path, state: State, *, tracked: bool = True, legacy: bool = False) -> None:
     """Writes `state` as torchvision does: a bare state dict, with num_batches_tracked in every batch norm."""
     named: OrderedDict[str, Tensor] = OrderedDict()
     for name, value in state.items():
         named[name] = value
         if tracked and name.endswith(".running_var"):  # the last of a batch norm's float tensors
             named[name.replace("running_var", "num_batches_tracked")] = torch.tensor(1000)
-    torch.save(named, path)
+    torch.save(named, path, _use_new_zipfile_serialization=not legacy)
 
 
 def load(path: Path, *, dtype: torch.dtype) -> dict[str, Tensor]:

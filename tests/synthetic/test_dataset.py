@@ -70,6 +70,13 @@ def test_annotations_read_back_are_what_was_rendered(tmp_path: Path) -> None:
         assert entry.boxes_xyxy_px.dtype == np.float32
 
 
+def test_a_video_is_written_as_the_same_bytes_each_time(video: RenderedVideo, tmp_path: Path) -> None:
+    """libx264's own default gave ten different files in twelve calls."""
+    for call in range(8):
+        write_mp4(video, tmp_path / f"{call}.mp4")
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
 def test_a_pool_of_processes_writes_the_same_bytes(tmp_path: Path) -> None:
     for workers in (1, 2):
         write_dataset(

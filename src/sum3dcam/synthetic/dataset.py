@@ -70,9 +70,14 @@ def write_mp4(video: RenderedVideo, path: Path | str) -> None:
         stream = container.add_stream("libx264", rate=rate)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = 1 / rate
-        # One thread: the encoder's choices, and so the bytes, do not depend on the machine's cores.
+        # One thread, and no fast paths whose sums hang on the memory they meet: the encoder's choices, and so the bytes,
+        # are the same on every machine and at every call.
         stream.codec_context.thread_count = 1
-        stream.options = {"crf": str(CONSTANT_RATE_FACTOR), "preset": "fast"}
+        stream.options = {
+            "crf": str(CONSTANT_RATE_FACTOR),
+            "preset": "fast",
+            "x264-params": "cpu-independent=1",
+        }
         for index, pixels in enumerate(video.frames_THWC):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             # Not stream.time_base: the muxer replaces that one when it writes the header, amid the video.
