@@ -14,8 +14,8 @@ from sum3dcam.contract import EXPLAIN_GRAPH, Card
 from sum3dcam.errors import CheckpointError
 from sum3dcam.models import NETWORKS, Classifier, build_network, measure_taps
 from sum3dcam.models.checkpoints import DEFAULT_FUSION, WeightsCard, build_classifier, load_weights
+from sum3dcam.models.checkpoints.labels import read_labels
 from sum3dcam.models.gating import Gate, Gated
-from sum3dcam.models.labels import read_labels
 
 DEFAULT_NUM_CLASSES = 51
 CALIBRATION_CLIPS = 4

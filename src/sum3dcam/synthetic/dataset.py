@@ -70,8 +70,8 @@ def write_mp4(video: RenderedVideo, path: Path | str) -> None:
         stream = container.add_stream("libx264", rate=rate)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = 1 / rate
-        # One thread, and no fast paths whose sums hang on the memory they meet: the encoder's choices, and so the bytes,
-        # are the same on every machine and at every call.
+        # One thread, and none of the fast paths whose sums hang on the memory they meet: the encoder's choices, and so
+        # the bytes, are the same on every machine and at every call.
         stream.codec_context.thread_count = 1
         stream.options = {
             "crf": str(CONSTANT_RATE_FACTOR),

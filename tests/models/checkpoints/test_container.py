@@ -21,15 +21,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sum3dcam.errors import CheckpointError
-from sum3dcam.models import torchfile
-from sum3dcam.models.container import (
+from sum3dcam.models.checkpoints import torchfile
+from sum3dcam.models.checkpoints.container import (
     LEGACY_PICKLE,
     SAFETENSORS,
     ZIP_PICKLE,
     Container,
     read_container,
 )
-from sum3dcam.models.torchfile import LEGACY_MAGIC
+from sum3dcam.models.checkpoints.torchfile import LEGACY_MAGIC
 
 NUM_DAMAGED = 150
 DTYPES = [
@@ -693,6 +693,10 @@ def written_arrays(path: Path, save: Any, **arrays: Any) -> None:
         ("not one that torch.save wrote", lambda path: path.write_bytes(pickle.dumps([1], 2))),
         ("another protocol", lambda path: path.write_bytes(pickle.dumps([1], 5))),
         ("another protocol", lambda path: torch.save({"a": torch.ones(1)}, path, pickle_protocol=4)),
+        (
+            "pickle of another protocol",
+            lambda path: put_zip(path, **{"data.pkl": b"\x80\x03" + GOOD_RECORDS["data.pkl"][2:]}),
+        ),
         ("no such weights file", lambda path: None),
         ("a folder", lambda path: path.mkdir()),
     ],

@@ -2,7 +2,7 @@
 
 safetensors, or one of torch.save's two layouts. Those two are pickles: they are read inertly first (`torchfile`), and
 reach torch.load with `weights_only=True` only once every claim in them has been held against the file. So a hostile
-file runs no code and allocates no more than its own size.
+file runs no code and allocates no more than its own size and a bounded description.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sum3dcam.errors import CheckpointError
-from sum3dcam.models.claims import Inert, TensorClaim
-from sum3dcam.models.torchfile import LEGACY_MAGIC, check_legacy, check_zip
+from sum3dcam.models.checkpoints.claims import Inert, TensorClaim
+from sum3dcam.models.checkpoints.torchfile import LEGACY_MAGIC, check_legacy, check_zip
 
 SAFETENSORS, ZIP_PICKLE, LEGACY_PICKLE = "safetensors", "zip pickle", "legacy pickle"
-WRAPPERS = ("state_dict", "model_state_dict", "model")
+WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model")
 
 _CHECKS: Mapping[str, Callable[..., Any]] = {ZIP_PICKLE: check_zip, LEGACY_PICKLE: check_legacy}
 _DENSE_DTYPES = frozenset({"BOOL", "U8", "I8", "I16", "I32", "I64", "F16", "BF16", "F32", "F64"})
@@ -167,7 +167,9 @@ def _bare_names(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
             raise CheckpointError("two tensors have one name once 'module.' is removed", got=short[:80])
         bare[short] = tensor.detach()
     if not bare:
-        raise CheckpointError("the file holds no weights", got=list(state)[:5], allowed="a state dict of tensors")
+        raise CheckpointError(
+            "the file holds no weights", got=[name[:80] for name in state][:5], allowed="named tensors"
+        )
     return bare
 
 

@@ -14,8 +14,8 @@ from io import BufferedReader, BytesIO
 from typing import Any
 
 from sum3dcam.errors import CheckpointError
-from sum3dcam.models.claims import StorageClaim
-from sum3dcam.models.pickled import read_pickle
+from sum3dcam.models.checkpoints.claims import StorageClaim
+from sum3dcam.models.checkpoints.pickled import read_pickle
 
 # Of a pickle, and of a zip's directory: a ResNeXt-101 with its optimizer takes 100 KB of each.
 MAX_DESCRIPTION_BYTES = 16 << 20

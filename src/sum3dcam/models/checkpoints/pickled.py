@@ -17,7 +17,7 @@ from io import BytesIO
 from typing import Any
 
 from sum3dcam.errors import CheckpointError
-from sum3dcam.models.claims import (
+from sum3dcam.models.checkpoints.claims import (
     CALLS,
     TRUSTED_CONVERSION,
     Inert,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sum3dcam.errors import CheckpointError
-from sum3dcam.models import labels as labels_module
-from sum3dcam.models.labels import read_labels
+from sum3dcam.models.checkpoints import labels as labels_module
+from sum3dcam.models.checkpoints.labels import read_labels
 
 KINETICS_CSV = (
     "label,youtube_id,time_start,time_end,split,is_cc\n"

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from sum3dcam.errors import CheckpointError
 from sum3dcam.models import NETWORKS, Classifier, build_network
-from sum3dcam.models.container import read_container
+from sum3dcam.models.checkpoints.container import read_container
+from sum3dcam.models.checkpoints.recognition import differences, recognise, shapes_of, shortened
 from sum3dcam.models.gating import FUSIONS, Gated
-from sum3dcam.models.recognition import differences, recognise, shapes_of, shortened
 
 CARD_KEY = "sum3dcam_weights"
 DEFAULT_FUSION = "sum"
