@@ -74,7 +74,7 @@ check: setup ## Lint, types, import rules, doctests, unit tests
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/pytest --doctest-modules src/sum3dcam
-	$(BIN)/pytest -m 'not e2e and not slow'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m 'not e2e and not slow'
 
 test: check ## `make check`, then everything slow: full-size networks, a training, the real TorchServe
 	$(BIN)/pytest -m 'e2e or slow' --durations=10

@@ -41,12 +41,13 @@ DEFAULT_METHOD = "sum3dcam"
 # A map whose maximum is at or below this is all zero and its tap is reported "empty".
 EMPTY_MAX = 1e-20
 
-# Where the card travels: ONNX metadata property / TorchScript extra file.
+# Where the card travels: ONNX metadata property / extra file of TorchScript and .pt2.
 CARD_KEY = "sum3dcam_card"
 
 # Request options (flat keys). `data` (or TorchServe's `body`) holds the bytes.
 EXPLAIN_MODES = ("none", "boxes", "maps", "grids")
 BOX_MODES = ("union", "largest", "all")
+TUBE_MODES = ("none", "linked", "smoothed")
 MAP_DTYPES = ("u8", "f16", "f32")
 FORMATS = ("json", "safetensors")
 OPTION_KEYS = (
@@ -57,6 +58,7 @@ OPTION_KEYS = (
     "top_k",
     "threshold",
     "box_mode",
+    "tubes",
     "map_dtype",
     "format",
     "deadline_ms",
@@ -108,7 +110,7 @@ def stream_name(name: str, stream: str) -> str:
 
 
 def output_names(graph: str, taps: Sequence[Tap]) -> tuple[str, ...]:
-    """The graph's outputs, in their order (TorchScript returns them as a tuple).
+    """The graph's outputs, in their order (torch returns them as a tuple).
 
     A graph whose taps lie in several streams has a saliency of each behind the one over all of them.
     """
@@ -172,8 +174,8 @@ class Card:
         """
         if not text:
             raise ArtifactError(
-                f"the file carries no '{CARD_KEY}' metadata: it was not made by export/to_onnx.py or "
-                "export/to_torchscript.py; export it again"
+                f"the file carries no '{CARD_KEY}' metadata: it was not made by export/to_onnx.py, "
+                "to_torchscript.py or to_pt2.py; export it again"
             )
         try:
             raw = json.loads(text)

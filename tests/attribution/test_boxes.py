@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sum3dcam.attribution.boxes import _BOXES_OF_MASK, FrameBox, find_boxes
+from sum3dcam.attribution.boxes import _BOXES_OF_MASK, FrameBox, box_iou, find_boxes
 from sum3dcam.contract import BOX_MODES
 from sum3dcam.errors import BadOptionError
 
@@ -116,3 +116,16 @@ def test_an_unknown_box_mode_is_refused_with_those_allowed():
     with pytest.raises(BadOptionError) as caught:
         find_boxes(TWO_BLOBS, threshold=None, box_mode="some")
     assert caught.value.allowed == list(BOX_MODES)
+
+
+def test_iou_of_half_open_boxes():
+    # Overlap 1x1 of two 2x2 boxes: 1 / (4 + 4 - 1).
+    np.testing.assert_allclose(box_iou([0, 0, 2, 2], [[1, 1, 3, 3], [2, 0, 4, 2], [0, 0, 2, 2]]), [[1 / 7, 0, 1]])
+
+
+def test_iou_with_an_empty_box_is_zero():
+    np.testing.assert_array_equal(box_iou([1, 1, 1, 1], [[1, 1, 1, 1], [0, 0, 2, 2]]), [[0, 0]])
+
+
+def test_iou_of_no_boxes_is_an_empty_table():
+    assert box_iou([], [[0, 0, 2, 2]]).shape == (0, 1)

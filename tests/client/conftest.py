@@ -171,11 +171,26 @@ def make_envelope(
             "duration_seconds": num_frames / fps,
             "padded_frames": -num_frames % CLIP_LENGTH,
             "labels": [{"index": 2, "label": "wave", "score": 0.75}],
+            "tubes": [],
         },
         "clips": clips,
         "tensors": {},
         "map_region_xyxy_px": [20.0, 0.0, 140.0, 120.0],
         **changes,
+    }
+
+
+def make_tube(*frames: int, x: float = 30.0, y: float = 20.0, fps: float = 25.0) -> dict[str, Any]:
+    """A tube of the contract: 'wave', a still box of 40 by 40 pixels and score 0.8 on each of these frames."""
+    xyxy = [x, y, x + 40, y + 40]
+    return {
+        "explained": {"index": 2, "label": "wave"},
+        "start_frame": frames[0],
+        "end_frame": frames[-1] + 1,
+        "start_seconds": frames[0] / fps,
+        "end_seconds": (frames[-1] + 1) / fps,
+        "score": 0.8,
+        "boxes": [{"frame": frame, "time_seconds": frame / fps, "box_xyxy_px": xyxy, "score": 0.8} for frame in frames],
     }
 
 
@@ -236,6 +251,7 @@ class Make:
     """The builders above, for tests: fixtures are all that a test can import from here."""
 
     envelope: Callable[..., dict[str, Any]] = make_envelope
+    tube: Callable[..., dict[str, Any]] = make_tube
     reply: Callable[..., bytes] = encode
     blob_maps: Callable[..., Any] = blob_maps
     video: Callable[..., Path] = write_video
@@ -245,5 +261,5 @@ class Make:
 
 @pytest.fixture
 def make() -> Make:
-    """Builders of envelopes, replies, maps and videos."""
+    """Builders of envelopes, tubes, replies, maps and videos."""
     return Make()

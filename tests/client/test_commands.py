@@ -34,6 +34,25 @@ def test_labels_and_boxes_are_printed_in_a_table(fake: Any, make: Any, videos: l
     assert fake.script.requests[0]["data"] == videos[0].read_bytes()
 
 
+def test_tubes_are_asked_for_printed_and_written(fake: Any, make: Any, videos: list[Path], tmp_path: Path) -> None:
+    envelope = make.envelope()
+    envelope["video"]["tubes"] = [make.tube(0, 1, 2), *(make.tube(4) for _ in range(6))]
+    fake.script.reply = make.reply(envelope)
+    answer = tmp_path / "r.json"
+    result = _run(
+        videos[0], fake.flag, fake.address, "--explain", "boxes", "--tubes", "smoothed", "--json", answer,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert fake.script.requests[0]["tubes"] == b"smoothed"
+    (row,) = (line for line in result.stdout.splitlines() if "tube 1" in line)
+    for text in ("0.00 - 0.12", "0 - 2", "wave", "score 0.80, boxes: 3"):
+        assert text in row
+    assert "tube 5" in result.stdout
+    assert "tube 6" not in result.stdout
+    assert "2 more tubes: see --json" in result.stdout
+    assert json.loads(answer.read_text())["video"]["tubes"] == envelope["video"]["tubes"]
+
+
 def test_no_option_is_sent_unasked(fake: Any, make: Any, videos: list[Path]) -> None:
     fake.script.reply = make.reply(make.envelope())
     assert _run(videos[0], fake.flag, fake.address, "--model", "other").exit_code == 0

@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from sum3dcam.client.overlay import contact_sheet, write_overlay
+from sum3dcam.client.overlay import contact_sheet, drawer, write_overlay
 from sum3dcam.client.prediction import read_reply
+from sum3dcam.client.shading import TUBE_COLOURS
+from sum3dcam.client.source import SourceFrame
 from sum3dcam.errors import BadArrayError, BadOptionError, NoVideoFramesError, RequestError, UnreadableMediaError
 
 NTSC = Fraction(24000, 1001)
@@ -148,6 +150,25 @@ def test_boxes_are_on_their_frame_alone(make: Any, tmp_path: Path) -> None:
     left_line = frames[:, 25:55, 30].astype(int).mean(axis=(1, 2))
     assert left_line[1] > 200
     assert np.abs(left_line[[0, 2, 3, 4, 5]] - 128).max() < 6
+
+
+def test_tubes_take_the_place_of_the_clips_boxes_each_in_its_colour(make: Any) -> None:
+    envelope = make.envelope()
+    envelope["video"]["tubes"] = [make.tube(1, 2, x=100.0, y=40.0), make.tube(2, 3, x=100.0, y=60.0)]
+    maps = np.zeros((2, make.clip_length, 56, 56), np.uint8)
+    draw = drawer(read_reply(make.reply(envelope, {"maps": maps})))
+    frames = []
+    for index in range(6):
+        picture = SourceFrame(index=index, frame_HWC=np.full((120, 160, 3), 128, np.uint8), pts=index, duration=1)
+        draw(picture, 0.0)
+        frames.append(picture.frame_HWC)
+    # The envelope's own box of frame 1, x from 30, is not drawn.
+    assert (frames[1][20:, :90] == 128).all()
+    lines = [[tuple(frame_HWC[row, 100].tolist()) for row in (50, 70, 95)] for frame_HWC in frames]
+    grey, one, two = (128, 128, 128), *TUBE_COLOURS[:2]
+    # The first tube reaches from row 40 to 80, the second from 60 to 100; where both lie the better one is on top.
+    assert lines[:4] == [[grey, grey, grey], [one, one, grey], [one, one, two], [grey, two, two]]
+    assert lines[4:] == [[grey, grey, grey]] * 2
 
 
 @pytest.mark.parametrize(("width", "height"), [(81, 60), (80, 61), (81, 61)])

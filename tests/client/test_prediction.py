@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sum3dcam.client.prediction import read_reply
+from sum3dcam.client.prediction import Box, Explained, read_reply
 from sum3dcam.errors import ServerError
 
 
@@ -98,3 +98,29 @@ def test_maps_of_streams_are_neither_grids_nor_the_map_over_all(make: Any) -> No
 
 def test_a_reply_about_one_stream_has_no_map_of_streams(make: Any) -> None:
     assert read_reply(make.reply(make.envelope(), {"maps": make.blob_maps(2)})).stream_maps == {}
+
+
+def test_tubes_are_read_in_the_servers_order(make: Any) -> None:
+    envelope = make.envelope()
+    envelope["video"]["tubes"] = [make.tube(1, 2, 4), make.tube(0, x=100.0)]
+    first, second = read_reply(make.reply(envelope)).video.tubes
+    assert first.explained == Explained(index=2, label="wave")
+    assert (first.start_frame, first.end_frame, first.start_seconds, first.end_seconds) == (1, 5, 0.04, 0.2)
+    assert (first.score, [box.frame for box in first.boxes]) == (0.8, [1, 2, 4])
+    assert second.boxes == (Box(frame=0, time_seconds=0.0, box_xyxy_px=(100.0, 20.0, 140.0, 60.0), score=0.8),)
+
+
+def test_tubes_of_a_source_without_a_clock_have_no_times(make: Any) -> None:
+    envelope, tube = make.envelope(), make.tube(0, 1)
+    tube.update(start_seconds=None, end_seconds=None)
+    for box in tube["boxes"]:
+        box["time_seconds"] = None
+    envelope["video"]["tubes"] = [tube]
+    (read,) = read_reply(make.reply(envelope)).video.tubes
+    assert (read.start_seconds, read.end_seconds, read.boxes[0].time_seconds) == (None, None, None)
+
+
+def test_a_reply_of_a_server_that_knows_no_tubes_has_none(make: Any) -> None:
+    envelope = make.envelope()
+    del envelope["video"]["tubes"]
+    assert read_reply(make.reply(envelope)).video.tubes == ()

@@ -8,7 +8,7 @@ from scipy.ndimage import map_coordinates
 
 from sum3dcam.client.colormaps import COLORMAPS
 from sum3dcam.client.prediction import Label
-from sum3dcam.client.shading import caption, draw_boxes, draw_caption, palette, shade
+from sum3dcam.client.shading import TUBE_COLOURS, caption, draw_box, draw_caption, palette, shade
 from sum3dcam.errors import BadOptionError
 
 # A crop of a 90x60 source by shorter side: its left border falls inside a pixel.
@@ -106,7 +106,7 @@ def test_an_unknown_colormap_is_refused() -> None:
 @pytest.mark.parametrize("background", [0, 128, 255])
 def test_a_box_shows_on_any_background_and_ends_before_its_last_edge(background: int) -> None:
     frame = np.full((60, 90, 3), background, np.uint8)
-    draw_boxes(frame, [(20.0, 10.0, 50.0, 40.0)])
+    draw_box(frame, (20.0, 10.0, 50.0, 40.0))
     for line, first, last in ((frame[25, :, 0], 20, 49), (frame[:, 35, 0], 10, 39)):  # half-open: 50 and 40 are outside
         assert (line[first], line[last]) == (255, 255)
         assert (line[first - 1], line[first + 1], line[last - 1], line[last + 1]) == (0, 0, 0, 0)
@@ -117,8 +117,34 @@ def test_a_box_shows_on_any_background_and_ends_before_its_last_edge(background:
 
 def test_a_box_at_the_frames_border_is_clipped() -> None:
     frame = np.full((60, 90, 3), 128, np.uint8)
-    draw_boxes(frame, [(-5.0, -5.0, 200.0, 200.0), (100.0, 100.0, 120.0, 120.0), (-30.0, 5.0, -10.0, 20.0)])
+    for box in ((-5.0, -5.0, 200.0, 200.0), (100.0, 100.0, 120.0, 120.0), (-30.0, 5.0, -10.0, 20.0)):
+        draw_box(frame, box)
     assert (frame[20:40, 20:70] == 128).all()
+
+
+def test_a_tubes_box_has_the_tubes_colour_and_hangs_its_number() -> None:
+    frames = [_grey(), _grey(), _grey()]
+    for tube, frame in zip((1, 2, 1 + len(TUBE_COLOURS)), frames, strict=True):
+        draw_box(frame, (20.0, 10.0, 60.0, 40.0), tube=tube)
+    first, second, eighth = frames
+    assert [tuple(frame[10, 40].tolist()) for frame in frames] == [TUBE_COLOURS[0], TUBE_COLOURS[1], TUBE_COLOURS[0]]
+    # The tag, ten rows high, hangs from the last edge: the colour with dark strokes, other ones for 1 and for 8.
+    tag = first[40:50, 20:60]
+    coloured = (tag == TUBE_COLOURS[0]).all(axis=2)
+    assert coloured[:, 0].all()
+    assert (tag.max(axis=2) < 60).any()
+    assert (first[40:50] != eighth[40:50]).any()
+    assert (second[40:50, 20] == TUBE_COLOURS[1]).all()
+    assert (first[50:] == 120).all()
+
+
+@pytest.mark.parametrize("box", [(60.0, 30.0, 90.0, 60.0), (-10.0, -10.0, 100.0, 100.0), (86.0, 56.0, 90.0, 60.0)])
+def test_a_tag_stays_in_the_frame(box: tuple[float, float, float, float]) -> None:
+    frame = _grey()
+    draw_box(frame, box, tube=123)
+    # All ten rows of it are there: its left margin has the tube's colour, and 122 = 17 * 7 + 3.
+    coloured = (frame == TUBE_COLOURS[3]).all(axis=2)
+    assert coloured[50:60].all(axis=0).any()
 
 
 def test_the_caption_names_the_explained_class_only_where_it_is_another() -> None:

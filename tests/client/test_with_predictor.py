@@ -9,8 +9,20 @@ import pytest
 from sum3dcam.client.overlay import write_overlay
 from sum3dcam.client.prediction import Prediction, read_reply
 from sum3dcam.client.rebuild import rebuild_maps, rebuild_stream_maps
-from sum3dcam.contract import EXPLAIN_GRAPH, EXPLAINED, GRIDS, LABELS_GRAPH, LOGITS, Card, Tap, grid_name
-from sum3dcam.errors import UnknownOptionError
+from sum3dcam.client.request import Options
+from sum3dcam.contract import (
+    BOX_MODES,
+    EXPLAIN_GRAPH,
+    EXPLAINED,
+    GRIDS,
+    LABELS_GRAPH,
+    LOGITS,
+    OPTION_KEYS,
+    Card,
+    Tap,
+    grid_name,
+)
+from sum3dcam.errors import BadOptionError, UnknownOptionError
 from sum3dcam.serving.predictor import Predictor
 from sum3dcam.video.geometry import PREPROCESSING
 
@@ -167,3 +179,36 @@ def test_an_overlay_is_drawn_from_either(ask: Any, tmp_path: Path, explain: str)
 def test_a_refusal_arrives_as_the_type_it_was_raised_with(ask: Any) -> None:
     with pytest.raises(UnknownOptionError, match="explian"):
         ask(explian="maps")
+
+
+def test_the_client_knows_the_servers_options() -> None:
+    assert set(Options.__annotations__) == set(OPTION_KEYS)
+
+
+@pytest.mark.parametrize("box_mode", BOX_MODES)
+@pytest.mark.parametrize("tubes", ["linked", "smoothed"])
+def test_every_box_of_every_clip_is_in_exactly_one_tube(ask: Any, box_mode: str, tubes: str) -> None:
+    prediction = ask(explain="boxes", method="layercam", box_mode=box_mode, tubes=tubes)
+    of_clips = [(box.frame, box.score) for clip in prediction.clips for box in clip.boxes]
+    of_tubes = [(box.frame, box.score) for tube in prediction.video.tubes for box in tube.boxes]
+    assert len(of_clips) >= 6
+    assert sorted(of_tubes) == sorted(of_clips)
+    for tube in prediction.video.tubes:
+        frames = [box.frame for box in tube.boxes]
+        assert frames == sorted(set(frames))
+        assert (tube.start_frame, tube.end_frame) == (frames[0], frames[-1] + 1)
+        assert tube.explained.label == "wave"
+        assert tube.start_seconds == pytest.approx(tube.start_frame / 25, abs=1e-9)  # 25 frames a second
+
+
+@pytest.mark.parametrize("fps", [12.5, 50.0])
+def test_tubes_of_a_resampled_video_are_drawn(ask_of: Any, tmp_path: Path, fps: float) -> None:
+    prediction = ask_of(frames_per_second=fps)(explain="grids", tubes="smoothed")
+    assert prediction.video.tubes
+    write_overlay(prediction, source=tmp_path / "source.mp4", output=tmp_path / "out.mp4")
+    assert (tmp_path / "out.mp4").stat().st_size > 0
+
+
+def test_tubes_without_an_explanation_are_refused_by_the_server(ask: Any) -> None:
+    with pytest.raises(BadOptionError, match="explain=none"):
+        ask(tubes="linked")

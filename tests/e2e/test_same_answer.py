@@ -53,7 +53,7 @@ def test_items_of_a_batch_keep_their_own_options(videos: list[bytes], http: Any,
         {"explain": "boxes", "target": str(label["index"])},
         {"explain": "boxes", "target": label["label"]},
         {"explain": "boxes", "method": "gradcam", "top_k": "1"},
-        {"explain": "boxes", "box_mode": "all", "threshold": "0.9"},
+        {"explain": "boxes", "box_mode": "all", "threshold": "0.9", "tubes": "smoothed"},
     ]
     alone = [http(videos[0], wish).body for wish in wishes]
     replies = [reply.body for reply in together(http, [(videos[0], wish) for wish in wishes])]

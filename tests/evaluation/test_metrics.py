@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from sum3dcam.evaluation.metrics import (
-    box_iou,
     centred_boxes,
     contour_boxes,
     distance_px,
@@ -15,15 +14,6 @@ from sum3dcam.evaluation.metrics import (
     peak_xy,
     scoremap_u8,
 )
-
-
-def test_iou_of_half_open_boxes():
-    # Overlap 1x1 of two 2x2 boxes: 1 / (4 + 4 - 1).
-    np.testing.assert_allclose(box_iou([0, 0, 2, 2], [[1, 1, 3, 3], [2, 0, 4, 2], [0, 0, 2, 2]]), [[1 / 7, 0, 1]])
-
-
-def test_iou_with_an_empty_box_is_zero():
-    np.testing.assert_array_equal(box_iou([1, 1, 1, 1], [[1, 1, 1, 1], [0, 0, 2, 2]]), [[0, 0]])
 
 
 def test_iou_of_inclusive_boxes_counts_the_last_pixel():

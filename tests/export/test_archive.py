@@ -47,7 +47,7 @@ def write_onnx(path: Path, card: Card | None) -> Path:
     return path
 
 
-def write_torchscript(path: Path, card: Card | None) -> Path:
+def write_zip(path: Path, card: Card | None) -> Path:
     with zipfile.ZipFile(path, "w") as file:
         file.writestr(f"{path.stem}/data.pkl", b"")
         if card is not None:
@@ -55,12 +55,12 @@ def write_torchscript(path: Path, card: Card | None) -> Path:
     return path
 
 
-WRITERS = {".onnx": write_onnx, ".pt": write_torchscript}
+WRITERS = {".onnx": write_onnx, ".pt": write_zip, ".pt2": write_zip}
 
 
 @pytest.fixture(params=WRITERS)
 def artifact(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """model.onnx or model.pt, with its labels graph beside it."""
+    """model.onnx, model.pt or model.pt2, with its labels graph beside it."""
     path = tmp_path / f"model{request.param}"
     WRITERS[request.param](path, make_card("explain"))
     WRITERS[request.param](labels_path(path), make_card("labels"))
@@ -141,7 +141,7 @@ def test_name_that_torchserve_refuses_is_an_error(name: str, artifact: Path, tmp
         build(artifact, tmp_path, name=name)
 
 
-@pytest.mark.parametrize("name", ["nonsense.onnx", "nonsense.pt", "model.tflite"])
+@pytest.mark.parametrize("name", ["nonsense.onnx", "nonsense.pt", "nonsense.pt2", "model.tflite"])
 def test_other_files_have_no_card(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"nonsense")
     with pytest.raises(ArtifactError):

@@ -1,4 +1,4 @@
-"""export/to_onnx.py and export/to_torchscript.py as they are typed, on a network of a thousandth of the size.
+"""export/to_onnx.py, to_torchscript.py and to_pt2.py as they are typed, on a network of a thousandth of the size.
 
 NETWORKS is the only thing replaced: options, gate, files and messages are the real ones.
 """
@@ -28,7 +28,7 @@ from sum3dcam.models.checkpoints import WeightsCard, save_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = ("run", "walk", "jump", "wave", "still")
-SCRIPTS = {".onnx": "to_onnx", ".pt": "to_torchscript"}
+SCRIPTS = {".onnx": "to_onnx", ".pt": "to_torchscript", ".pt2": "to_pt2"}
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,10 @@ def read_card(path: Path) -> Card:
     if path.suffix == ".onnx":
         return Card.from_json({prop.key: prop.value for prop in onnx.load(path).metadata_props}[CARD_KEY])
     extra = {CARD_KEY: ""}
-    torch.jit.load(str(path), _extra_files=extra)
+    if path.suffix == ".pt":
+        torch.jit.load(str(path), _extra_files=extra)
+    else:
+        torch.export.load(path, extra_files=extra)
     return Card.from_json(extra[CARD_KEY])
 
 
@@ -77,7 +80,7 @@ def run(path: Path, clips: np.ndarray, target: np.ndarray) -> dict[str, np.ndarr
         given = {"clip": clips, "target": target}
         values = session.run(card.outputs, {info.name: given[info.name] for info in session.get_inputs()})
         return dict(zip(card.outputs, values, strict=True))
-    module = torch.jit.load(str(path))
+    module = torch.jit.load(str(path)) if path.suffix == ".pt" else torch.export.load(path).module()
     inputs = (torch.from_numpy(clips), torch.from_numpy(target))[: 2 if len(card.outputs) > 1 else 1]
     return {name: value.numpy() for name, value in zip(card.outputs, module(*inputs), strict=True)}
 
@@ -186,7 +189,7 @@ def test_what_the_weights_cannot_give_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("output", "suffix"), [("m.pt", ".onnx"), ("m.onnx", ".pt"), ("m", ".onnx"), ("m.ONNX", ".onnx")]
+    ("output", "suffix"), [("m.pt", ".onnx"), ("m.onnx", ".pt"), ("m", ".onnx"), ("m.ONNX", ".onnx"), ("m.pt", ".pt2")]
 )
 def test_a_name_with_another_ending_is_refused(tmp_path: Path, output: str, suffix: str) -> None:
     done = export(tmp_path / output, "--model", "resnext-mini", "--random-weights", "0", suffix=suffix)

@@ -80,7 +80,7 @@ def test_a_checkpoint_is_told_from_its_content(tmp_path: Path) -> None:
     assert len(found.facts["sha256"]) == 64
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".pt"])
+@pytest.mark.parametrize("suffix", [".onnx", ".pt", ".pt2"])
 def test_an_artefact_shows_its_card_and_its_parity(tmp_path: Path, suffix: str) -> None:
     prepared = tiny.prepared(tiny.Case(gates=("layer2",)))
     path = tmp_path / f"m{suffix}"

@@ -43,6 +43,7 @@ def _answer(
     source_frames: tuple[int, ...],
     num_source_frames: int,
     outputs: dict[str, Any] | None = None,
+    explained: tuple[int, ...] | None = None,
     **options: str,
 ) -> tuple[dict[str, Any], Any]:
     """The answer about a source of ten frames a second that was resampled to these; all its maps are full of ones."""
@@ -64,7 +65,7 @@ def _answer(
     outputs = outputs or {
         grid_name(grid, tap.name): np.ones((items, *tap.grid_thw), np.float32) for tap in card.taps for grid in GRIDS
     }
-    outputs |= {LOGITS: np.zeros((items, 2), np.float32), EXPLAINED: np.zeros(items, np.int64)}
+    outputs |= {LOGITS: np.zeros((items, 2), np.float32), EXPLAINED: np.array(explained or [0] * items, np.int64)}
     engine: Any = SimpleNamespace(card=card, name="fake", provider="cpu", sha256="0" * 64)
     return build_answer(request, outputs, engine=engine)
 
@@ -191,3 +192,152 @@ def test_grids_are_described_and_the_reply_names_the_stream_of_each_tap() -> Non
         "flow_layer1": "flow",
         "flow_layer2": "flow",
     }
+
+
+def _spans(envelope: dict[str, Any]) -> list[tuple[int, int, int]]:
+    """Explained class, first frame and end of each tube."""
+    return [(tube["explained"]["index"], tube["start_frame"], tube["end_frame"]) for tube in envelope["video"]["tubes"]]
+
+
+def _frames(tube: dict[str, Any]) -> list[int]:
+    return [box["frame"] for box in tube["boxes"]]
+
+
+def _grids(card: Card, *clips: Any) -> dict[str, Any]:
+    """Every grid of every tap holds these values, one array (t,h,w) for each clip."""
+    return {grid_name(name, tap.name): np.stack(clips).astype(np.float32) for name in GRIDS for tap in card.taps}
+
+
+@pytest.mark.parametrize("options", [{}, {"tubes": "none"}, {"explain": "none"}])
+def test_there_are_no_tubes_unless_they_are_asked_for(options: dict[str, str]) -> None:
+    asked = {"explain": "boxes"} | options
+    envelope, _ = _answer(_card(clip_length=2), source_frames=(0, 1), num_source_frames=2, **asked)
+    assert envelope["video"]["tubes"] == []
+
+
+@pytest.mark.parametrize("explain", ["boxes", "maps", "grids"])
+def test_a_tube_runs_on_through_the_clips_of_a_video(explain: str) -> None:
+    envelope, _ = _answer(
+        _card(clip_length=2), source_frames=(0, 1, 2, 3, 4), num_source_frames=5, explain=explain, tubes="linked"
+    )
+    (tube,) = envelope["video"]["tubes"]
+    boxes = [box for clip in envelope["clips"] for box in clip["boxes"]]
+    assert tube == {
+        "explained": {"index": 0, "label": "left"},
+        "start_frame": 0,
+        "end_frame": 5,
+        "start_seconds": 0.0,
+        "end_seconds": 0.5,
+        "score": 1.0,
+        "boxes": boxes,
+    }
+    assert [(box["frame"], box["time_seconds"]) for box in boxes] == [(0, 0.0), (1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4)]
+
+
+def test_frames_that_were_dropped_are_no_gap_and_belong_to_the_tube_before_them() -> None:
+    # Seven frames missing each time: more than the greatest gap.
+    envelope, _ = _answer(
+        _card(clip_length=2), source_frames=(0, 8, 16, 24), num_source_frames=30, explain="boxes", tubes="smoothed"
+    )
+    (tube,) = envelope["video"]["tubes"]
+    assert _frames(tube) == [0, 8, 16, 24]
+    assert (tube["start_frame"], tube["end_frame"], tube["end_seconds"]) == (0, 30, 3.0)
+
+
+def test_a_tube_that_ends_early_ends_where_the_next_frame_shown_begins() -> None:
+    card = _card(clip_length=4, taps=(Tap("layer1", 1, (4, 1, 1)),))
+    seen = np.array([1, 1, 0, 0]).reshape(4, 1, 1)
+    envelope, _ = _answer(
+        card,
+        source_frames=(0, 3, 6, 9),
+        num_source_frames=12,
+        outputs=_grids(card, seen),
+        explain="boxes",
+        tubes="linked",
+    )
+    (tube,) = envelope["video"]["tubes"]
+    assert (_frames(tube), tube["end_frame"], tube["end_seconds"]) == ([0, 3], 6, 0.6)
+
+
+def test_a_frame_that_is_repeated_is_in_a_tube_once() -> None:
+    envelope, _ = _answer(
+        _card(clip_length=3),
+        source_frames=(0, 0, 1, 1, 2, 2, 3),
+        num_source_frames=4,
+        explain="boxes",
+        tubes="linked",
+    )
+    (tube,) = envelope["video"]["tubes"]
+    assert (_frames(tube), tube["end_frame"]) == ([0, 1, 2, 3], 4)
+
+
+@pytest.mark.parametrize(("gap", "spans"), [(5, [(0, 0, 12)]), (6, [(0, 0, 4), (0, 10, 13)])])
+def test_a_gap_of_more_than_five_frames_ends_a_tube(gap: int, spans: list[tuple[int, int, int]]) -> None:
+    card = _card(clip_length=16, taps=(Tap("layer1", 1, (16, 1, 1)),))
+    seen = np.array(([1] * 4 + [0] * gap + [1] * 3 + [0] * 16)[:16]).reshape(16, 1, 1)
+    envelope, _ = _answer(
+        card,
+        source_frames=tuple(range(16)),
+        num_source_frames=16,
+        outputs=_grids(card, seen),
+        explain="boxes",
+        tubes="linked",
+    )
+    assert _spans(envelope) == spans
+
+
+def test_boxes_of_clips_that_explain_different_classes_are_not_linked() -> None:
+    card = _card(clip_length=4)
+    envelope, _ = _answer(
+        card,
+        source_frames=tuple(range(12)),
+        num_source_frames=12,
+        explained=(1, 0, 0),
+        explain="boxes",
+        tubes="linked",
+    )
+    # The longer one first: with equal scores its sum is greater.
+    assert _spans(envelope) == [(0, 4, 12), (1, 0, 4)]
+    assert [tube["explained"]["label"] for tube in envelope["video"]["tubes"]] == ["left", "right"]
+
+
+def test_components_that_stay_apart_are_tubes_of_their_own() -> None:
+    card = _card(clip_length=2, taps=(Tap("layer1", 1, (2, 4, 4)),))
+    corners = np.zeros((2, 4, 4))
+    corners[:, 0, 0] = corners[:, 3, 3] = 1.0
+    lower = corners.copy()
+    lower[:, 0, 0] = 0.0
+    envelope, _ = _answer(
+        card,
+        source_frames=(0, 1, 2, 3),
+        num_source_frames=4,
+        outputs=_grids(card, corners, lower),
+        explain="boxes",
+        box_mode="all",
+        threshold="0.5",
+        tubes="linked",
+    )
+    # A cell is two pixels wide; its linear interpolation reaches half its height, squared, within those.
+    assert [[(box["frame"], box["box_xyxy_px"]) for box in tube["boxes"]] for tube in envelope["video"]["tubes"]] == [
+        [(frame, [6.0, 6.0, 8.0, 8.0]) for frame in range(4)],
+        [(frame, [0.0, 0.0, 2.0, 2.0]) for frame in range(2)],
+    ]
+
+
+def test_smoothing_moves_the_boxes_of_tubes_and_not_those_of_clips() -> None:
+    card = _card(clip_length=4, taps=(Tap("layer1", 1, (4, 4, 4)),))
+    shaken = np.ones((4, 4, 4))
+    shaken[0::2, :, 3] = shaken[1::2, :, 0] = 0.0  # columns 0..5, then 2..7, of eight pixels
+    video: dict[str, Any] = {"source_frames": tuple(range(8)), "num_source_frames": 8}
+    linked, smoothed = (
+        _answer(card, **video, outputs=_grids(card, shaken, shaken), explain="boxes", threshold="0.5", tubes=tubes)[0]
+        for tubes in ("linked", "smoothed")
+    )
+    assert linked["clips"] == smoothed["clips"]
+    ((raw,), (calm,)) = linked["video"]["tubes"], smoothed["video"]["tubes"]
+    assert [box["box_xyxy_px"][0] for box in raw["boxes"]] == [0, 2, 0, 2, 0, 2, 0, 2]
+    # By hand: the ends alone, their neighbours with one pair, the others with two.
+    expected = [0, 2 / 3, 4 / 5, 6 / 5, 4 / 5, 6 / 5, 4 / 3, 2]
+    assert [box["box_xyxy_px"][0] for box in calm["boxes"]] == pytest.approx(expected, abs=1e-12)
+    assert _frames(calm) == _frames(raw)
+    assert calm["score"] == raw["score"]

@@ -100,7 +100,7 @@ def rewrite_card(path: Path, **changes: Any) -> None:
 
 
 def test_bytes_that_are_no_graph_are_refused(tmp_path: Path) -> None:
-    for name in ("broken.onnx", "broken.pt"):
+    for name in ("broken.onnx", "broken.pt", "broken.pt2"):
         (tmp_path / name).write_bytes(b"nonsense")
         with pytest.raises(ArtifactError, match="load"):
             load(tmp_path / name)
@@ -136,8 +136,8 @@ def test_graphs_of_two_models_are_refused(difference: dict[str, Any], tmp_path: 
         load_engines(tmp_path, device="cpu", num_threads=1)
 
 
-class Scripted(torch.nn.Module):
-    """The outputs of the contract from the mean brightness of a clip's halves: one TorchScript graph."""
+class Halves(torch.nn.Module):
+    """The outputs of the contract from the mean brightness of a clip's halves: one torch graph."""
 
     def forward(self, clip: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, ...]:
         grey = clip.float().mean(dim=4) / 255.0
@@ -147,24 +147,45 @@ class Scripted(torch.nn.Module):
         return logits, explained, grey, grid, grid, grid, grid, grid
 
 
+def save_torchscript(path: Path, extra: dict[str, str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated as a whole
+        traced = torch.jit.trace(Halves(), (torch.from_numpy(noise(2)), torch.tensor([-1, 1])))
+        torch.jit.save(traced, str(path), _extra_files=extra)
+
+
+def save_program(path: Path, extra: dict[str, str]) -> None:
+    batch = {0: torch.export.Dim("batch", min=1)}
+    inputs = (torch.from_numpy(noise(2)), torch.tensor([-1, 1]))
+    torch.export.save(torch.export.export(Halves(), inputs, dynamic_shapes=(batch, batch)), path, extra_files=extra)
+
+
+TORCH_FORMATS = {"torchscript": (".pt", save_torchscript), "pt2": (".pt2", save_program)}
+
+
+@pytest.fixture(params=TORCH_FORMATS)
+def engine_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def write_scripted(tmp_path: Path, card: Card) -> Callable[..., Path]:
+def write_torch(tmp_path: Path, card: Card, engine_name: str) -> Callable[..., Path]:
+    suffix, save = TORCH_FORMATS[engine_name]
+
     def write(*, card_text: str | None = card.to_json()) -> Path:
-        path = tmp_path / "tiny.pt"
-        extra = {} if card_text is None else {CARD_KEY: card_text}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TorchScript is deprecated as a whole
-            traced = torch.jit.trace(Scripted(), (torch.from_numpy(noise(2)), torch.tensor([-1, 1])))
-            torch.jit.save(traced, str(path), _extra_files=extra)
+        path = tmp_path / f"tiny{suffix}"
+        save(path, {} if card_text is None else {CARD_KEY: card_text})
         return path
 
     return write
 
 
 @pytest.mark.parametrize("num_threads", [0, 1])
-def test_torchscript_engine_answers_by_name_and_always_the_same(num_threads: int, write_scripted: Write) -> None:
-    engine = load_engine(write_scripted(), device="cpu", num_threads=num_threads)
-    assert (engine.name, engine.provider, engine.card.graph) == ("torchscript", "cpu", "explain")
+def test_torch_engine_answers_by_name_and_always_the_same(
+    num_threads: int, engine_name: str, write_torch: Write
+) -> None:
+    engine = load_engine(write_torch(), device="cpu", num_threads=num_threads)
+    assert (engine.name, engine.provider, engine.card.graph) == (engine_name, "cpu", "explain")
     first = engine.run(noise(3), target_B=np.array([-1, 2, 0]))
     assert tuple(first) == engine.card.outputs
     assert first["explained"].tolist() == [int(first["logits"][0].argmax()), 2, 0]
@@ -174,19 +195,25 @@ def test_torchscript_engine_answers_by_name_and_always_the_same(num_threads: int
             np.testing.assert_array_equal(again[name], value)
 
 
-def test_torchscript_file_without_a_card_is_refused(write_scripted: Write) -> None:
+def test_torch_file_without_a_card_is_refused(write_torch: Write) -> None:
     with pytest.raises(ArtifactError, match=CARD_KEY):
-        load(write_scripted(card_text=None))
+        load(write_torch(card_text=None))
 
 
 @pytest.mark.parametrize(("changes", "said"), [({"graph": "labels"}, "inputs"), ({"taps": ()}, "number of outputs")])
-def test_torchscript_card_that_lies_about_the_graph_is_refused(
-    changes: dict[str, Any], said: str, write_scripted: Write, card: Card
+def test_torch_card_that_lies_about_the_graph_is_refused(
+    changes: dict[str, Any], said: str, write_torch: Write, card: Card
 ) -> None:
     with pytest.raises(ArtifactError, match=said):
-        load(write_scripted(card_text=replace(card, **changes).to_json()))
+        load(write_torch(card_text=replace(card, **changes).to_json()))
 
 
-def test_nothing_imports_torch_before_a_torchscript_artefact_is_loaded() -> None:
+def test_nothing_imports_torch_before_an_artefact_of_torch_is_loaded() -> None:
     program = "import sys, sum3dcam.serving.worker; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_pt2_card_that_lies_about_the_clip_is_refused(tmp_path: Path, card: Card) -> None:
+    save_program(tmp_path / "tiny.pt2", {CARD_KEY: replace(card, num_frames=8).to_json()})
+    with pytest.raises(ArtifactError, match="clip dimensions"):
+        load(tmp_path / "tiny.pt2")

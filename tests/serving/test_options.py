@@ -32,6 +32,7 @@ def test_defaults(card: Card) -> None:
     assert (options.explain, options.method, options.taps) == ("none", "sum3dcam", ("layer1", "layer2"))
     assert (options.target, options.top_k, options.threshold) == (TOP_CLASS, 5, None)
     assert (options.box_mode, options.map_dtype, options.format) == ("union", "u8", "json")
+    assert options.tubes == "none"
     assert (options.deadline_ms, options.request_id) == (None, None)
 
 
@@ -51,6 +52,7 @@ def test_defaults(card: Card) -> None:
         ("threshold", "0.25", 0.25),
         ("threshold", "1", 1.0),
         ("box_mode", "all", "all"),
+        ("tubes", "none", "none"),
         ("map_dtype", "f16", "f16"),
         ("deadline_ms", "1500", 1500),
         ("request_id", "häuser 7", "häuser 7"),
@@ -101,6 +103,7 @@ def test_format_follows_explain(explain: str, format: str | None, expected: str,
         ("threshold", "nan"),
         ("threshold", "half"),
         ("box_mode", "biggest"),
+        ("tubes", "yes"),
         ("map_dtype", "u16"),
         ("format", "xml"),
         ("deadline_ms", "0"),
@@ -116,6 +119,24 @@ def test_bad_value_names_key_and_what_is_allowed(key: str, text: str, card: Card
     assert caught.value.got is not None
     assert len(str(caught.value.got)) <= 80
     assert caught.value.allowed is not None
+
+
+@pytest.mark.parametrize("tubes", ["none", "linked", "smoothed"])
+@pytest.mark.parametrize("explain", ["boxes", "maps", "grids"])
+def test_tubes_go_with_every_explanation(explain: str, tubes: str, card: Card) -> None:
+    assert parse_options({"explain": explain, "tubes": tubes}, card=card).tubes == tubes
+
+
+@pytest.mark.parametrize("row", [{}, {"explain": "none"}])
+@pytest.mark.parametrize("tubes", ["linked", "smoothed"])
+def test_tubes_without_an_explanation_are_refused(row: dict[str, str], tubes: str, card: Card) -> None:
+    with pytest.raises(BadOptionError, match=f"tubes={tubes}.*explain=none") as caught:
+        parse_options({**row, "tubes": tubes}, card=card)
+    assert caught.value.allowed == ["explain=boxes", "explain=maps", "explain=grids"]
+
+
+def test_no_tubes_may_be_asked_for_without_an_explanation(card: Card) -> None:
+    assert parse_options({"tubes": "none"}, card=card).tubes == "none"
 
 
 @pytest.mark.parametrize("explain", ["maps", "grids"])

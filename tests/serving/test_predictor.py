@@ -86,6 +86,25 @@ def test_boxes_lie_where_the_explained_class_looks(engines: Any, npy: Any) -> No
         assert box["time_seconds"] is None
 
 
+@pytest.mark.parametrize("tubes", ["linked", "smoothed"])
+def test_the_boxes_of_a_video_without_a_clock_are_a_tube(tubes: str, engines: Any, npy: Any) -> None:
+    # Bright below on every frame: the box hardly moves, through two clips of which the second is padded.
+    frames = np.full((6, 32, 64, 3), 10, np.uint8)
+    frames[:, 16:] = 250
+    row = {"body": npy(frames), "explain": "maps", "threshold": "0.5", "tubes": tubes}
+    envelope, _ = decode_reply(Predictor(*engines).predict([row])[0].body)
+    (tube,) = envelope["video"]["tubes"]
+    assert tube["explained"] == {"index": 1, "label": "right"}
+    assert (tube["start_frame"], tube["end_frame"]) == (0, 6)
+    assert (tube["start_seconds"], tube["end_seconds"]) == (None, None)
+    boxes = [box for clip in envelope["clips"] for box in clip["boxes"]]
+    assert [(box["frame"], box["score"]) for box in tube["boxes"]] == [(box["frame"], box["score"]) for box in boxes]
+    assert tube["score"] == pytest.approx(np.mean([box["score"] for box in boxes]), abs=1e-12)  # float64, below 1
+    for box, raw in zip(tube["boxes"], boxes, strict=True):
+        assert box["box_xyxy_px"] == pytest.approx(raw["box_xyxy_px"], abs=1e-12)  # still: smoothing has nothing to do
+        assert box["time_seconds"] is None
+
+
 def test_target_by_label_or_index_is_what_is_explained(engines: Any, clip_bytes: Clip) -> None:
     rows = [{"body": clip_bytes(), "explain": "boxes", "target": target} for target in ("top", "right", "1", "still")]
     replies = Predictor(*engines).predict(rows)
@@ -140,6 +159,7 @@ def test_items_get_their_own_answers_however_clips_are_batched(
     max_batch_clips: int, engines: Any, clip_bytes: Clip
 ) -> None:
     rows = [{"data": clip_bytes(seed, num_frames=3 + seed), "explain": "maps"} for seed in range(6)]
+    rows += [{"data": clip_bytes(seed, num_frames=9), "explain": "boxes", "tubes": "smoothed"} for seed in range(3)]
     rows += [{"data": clip_bytes(seed)} for seed in range(6)]
     predictor = Predictor(*engines, settings=Settings(max_batch_clips=max_batch_clips))
     together = predictor.predict(rows)
@@ -162,6 +182,7 @@ BAD_ROWS: dict[str, tuple[dict[str, Any], str, int]] = {
     "twice": ({"body": b"x", "data": b"x"}, "bad_option", 400),
     "unknown option": ({"body": b"x", "colour": "red"}, "unknown_option", 400),
     "bad option": ({"body": b"x", "top_k": "many"}, "bad_option", 400),
+    "tubes of no boxes": ({"body": b"x", "tubes": "linked"}, "bad_option", 400),
     "bad request id": ({"body": b"x", "request_id": "a\nb"}, "bad_option", 400),
 }
 

@@ -1,4 +1,4 @@
-"""Boxes from a map, frame by frame, in map pixels."""
+"""Boxes from a map, frame by frame, in map pixels; and how much boxes overlap."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from sum3dcam.contract import EMPTY_MAX
 from sum3dcam.errors import BadOptionError
 
 Array: TypeAlias = npt.NDArray[np.float32]
+Float64s: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 BoxXYXY: TypeAlias = tuple[float, float, float, float]
 
@@ -25,7 +26,7 @@ CONNECTIVITY = 8
 
 @dataclass(frozen=True)
 class FrameBox:
-    """A half-open box [x1, y1, x2, y2) in map pixels; `score` is the map's mean over the box's own mask pixels."""
+    """A half-open box [x1, y1, x2, y2), in map pixels as found; `score` is the map's mean over its own mask pixels."""
 
     frame: int
     box_xyxy: BoxXYXY
@@ -92,3 +93,20 @@ def find_boxes(map_THW: Array, *, threshold: float | None, box_mode: str) -> tup
         if mask_HW.any():
             boxes += [FrameBox(frame, box, score) for box, score in _BOXES_OF_MASK[box_mode](map_HW, mask_HW)]
     return tuple(boxes)
+
+
+def box_iou(boxes_N4: npt.ArrayLike, others_M4: npt.ArrayLike) -> Float64s:
+    """Intersection over union (N,M) of half-open boxes; 0 where the union is empty.
+
+    >>> box_iou([0, 0, 2, 2], [[0, 0, 2, 2], [0, 0, 2, 1], [2, 0, 4, 2]]).tolist()
+    [[1.0, 0.5, 0.0]]
+    """
+    one = np.asarray(boxes_N4, np.float64).reshape(-1, 4, 1)
+    two = np.asarray(others_M4, np.float64).reshape(-1, 4).T
+    width_NM = (np.minimum(one[:, 2], two[2]) - np.maximum(one[:, 0], two[0])).clip(min=0)
+    height_NM = (np.minimum(one[:, 3], two[3]) - np.maximum(one[:, 1], two[1])).clip(min=0)
+    overlap = width_NM * height_NM
+    areas = (one[:, 2] - one[:, 0]) * (one[:, 3] - one[:, 1]) + (two[2] - two[0]) * (two[3] - two[1])
+    union = areas - overlap
+    iou: Float64s = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    return iou

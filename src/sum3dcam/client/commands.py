@@ -17,7 +17,7 @@ from sum3dcam.client.request import (
     Options,
     check_size,
 )
-from sum3dcam.contract import BOX_MODES, EXPLAIN_MODES
+from sum3dcam.contract import BOX_MODES, EXPLAIN_MODES, TUBE_MODES
 from sum3dcam.errors import Sum3DCamError, UnreadableMediaError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Outcome:
 @click.option("--top-k", type=int, help="How many labels to answer.")
 @click.option("--threshold", type=float, help="Boxes hold what reaches this share of the clip's highest map value.")
 @click.option("--box-mode", type=click.Choice(BOX_MODES), help="Which boxes of a frame to answer.")
+@click.option("--tubes", type=click.Choice(TUBE_MODES), help="Link the boxes over the frames.  [default: none]")
 @click.option(
     "--overlay",
     metavar="MP4",
@@ -84,6 +85,7 @@ def predict(
     top_k: int | None,
     threshold: float | None,
     box_mode: str | None,
+    tubes: str | None,
     overlay: str | None,
     sheet: str | None,
     colormap: str,
@@ -108,6 +110,7 @@ def predict(
         top_k=top_k,
         threshold=threshold,
         box_mode=box_mode,
+        tubes=tubes,
     )
     overlays = output_paths(overlay, videos=videos, suffix=".mp4", option="--overlay")
     sheets = output_paths(sheet, videos=videos, suffix=".png", option="--contact-sheet")

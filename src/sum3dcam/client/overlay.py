@@ -1,7 +1,7 @@
 """The prediction drawn on its video: an mp4 at the source's own size and frame rate, and a contact sheet."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -13,9 +13,9 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from sum3dcam.client.colormaps import DEFAULT_COLORMAP
-from sum3dcam.client.prediction import XYXY, Clip, Prediction
+from sum3dcam.client.prediction import XYXY, Box, Clip, Prediction
 from sum3dcam.client.rebuild import rebuild_maps
-from sum3dcam.client.shading import Frame, caption, draw_boxes, draw_caption, palette, shade
+from sum3dcam.client.shading import Frame, caption, draw_box, draw_caption, palette, shade
 from sum3dcam.client.source import Source, SourceFrame, open_source
 from sum3dcam.errors import RequestError
 
@@ -32,7 +32,9 @@ Draw: TypeAlias = Callable[[SourceFrame, float], None]
 
 
 def write_overlay(prediction: Prediction, *, source: Path, output: Path, colormap: str = DEFAULT_COLORMAP) -> None:
-    """Writes the video again with heat map, boxes and caption, as H.264 in mp4. Memory does not grow with its length.
+    """Writes the video again with heat map, boxes or tubes, and caption, as H.264 in mp4.
+
+    Memory does not grow with the length of the video.
 
     Args:
         prediction: a reply to explain="maps" or "grids".
@@ -97,10 +99,7 @@ def drawer(prediction: Prediction, *, colormap: str = DEFAULT_COLORMAP) -> Draw:
         raise RequestError("the reply does not say where its maps lie; ask with explain='maps'")
     size_wh = (prediction.video.width_px, prediction.video.height_px)
     ends = [clip.end_frame for clip in prediction.clips]
-    boxes: dict[int, list[XYXY]] = {}
-    for clip in prediction.clips:
-        for box in clip.boxes:
-            boxes.setdefault(box.frame, []).append(box.box_xyxy_px)
+    boxes = _boxes_by_frame(prediction)
 
     def draw(picture: SourceFrame, seconds: float) -> None:
         frame_HWC = picture.frame_HWC
@@ -114,12 +113,26 @@ def drawer(prediction: Prediction, *, colormap: str = DEFAULT_COLORMAP) -> Draw:
         if clip is not None:
             map_hw = maps_NTHW[clip.index, _place_at(clip, picture.index)]
             shade(frame_HWC, map_hw, region_xyxy_px=region, colormap=colormap)
-        draw_boxes(frame_HWC, boxes.get(picture.index, ()))
+        for number, box_xyxy_px in boxes.get(picture.index, ()):
+            draw_box(frame_HWC, box_xyxy_px, tube=number)
         labels = prediction.video.labels if clip is None else clip.labels
         explained = None if clip is None or clip.explained is None else clip.explained.label
         draw_caption(frame_HWC, caption(labels, seconds=seconds, explained=explained))
 
     return draw
+
+
+def _boxes_by_frame(prediction: Prediction) -> Mapping[int, Sequence[tuple[int | None, XYXY]]]:
+    """What each source frame shows: the tubes' boxes with the tubes' numbers from 1, the best drawn last and so on top;
+    where there are no tubes, the clips' boxes."""
+    of_clips: list[tuple[int | None, Box]] = [(None, box) for clip in prediction.clips for box in clip.boxes]
+    of_tubes: list[tuple[int | None, Box]] = [
+        (number, box) for number, tube in enumerate(prediction.video.tubes, start=1) for box in tube.boxes
+    ]
+    boxes: dict[int, list[tuple[int | None, XYXY]]] = {}
+    for number, box in of_tubes[::-1] or of_clips:
+        boxes.setdefault(box.frame, []).append((number, box.box_xyxy_px))
+    return boxes
 
 
 def _clip_at(clips: tuple[Clip, ...], ends: list[int], frame: int) -> Clip | None:

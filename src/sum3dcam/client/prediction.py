@@ -46,6 +46,23 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Tube:
+    """Boxes that belong together, in frame order, at most one per frame, all of one explained class.
+
+    It stands for the source's frames [start_frame, end_frame), some of which may have no box: short gaps, and frames
+    that resampling dropped. `score` is the mean of its boxes' scores.
+    """
+
+    explained: Explained
+    start_frame: int
+    end_frame: int
+    start_seconds: float | None
+    end_seconds: float | None
+    score: float
+    boxes: tuple[Box, ...]
+
+
+@dataclass(frozen=True)
 class Clip:
     """One clip of the video; it stands for the source's frames [start_frame, end_frame).
 
@@ -72,7 +89,8 @@ class Clip:
 class Video:
     """The whole video; `labels` are the mean softmax over its clips, best first.
 
-    `num_frames` are the source's own. The last clip was filled with `padded_frames` repeated frames.
+    `num_frames` are the source's own. The last clip was filled with `padded_frames` repeated frames. `tubes` are
+    ranked by the sum of their boxes' scores; there are none unless asked for with tubes="linked" or "smoothed".
     """
 
     num_frames: int
@@ -82,6 +100,7 @@ class Video:
     duration_seconds: float | None
     padded_frames: int
     labels: tuple[Label, ...]
+    tubes: tuple[Tube, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,11 +189,11 @@ def _video(raw: Mapping[str, Any]) -> Video:
         duration_seconds=raw.get("duration_seconds"),
         padded_frames=raw["padded_frames"],
         labels=_labels(raw["labels"]),
+        tubes=tuple(_tube(tube) for tube in raw.get("tubes") or ()),
     )
 
 
 def _clip(raw: Mapping[str, Any]) -> Clip:
-    explained = raw.get("explained")
     return Clip(
         index=raw["index"],
         start_frame=raw["start_frame"],
@@ -183,11 +202,27 @@ def _clip(raw: Mapping[str, Any]) -> Clip:
         start_seconds=raw.get("start_seconds"),
         end_seconds=raw.get("end_seconds"),
         labels=_labels(raw["labels"]),
-        explained=None if explained is None else Explained(index=explained["index"], label=explained["label"]),
+        explained=None if raw.get("explained") is None else _explained(raw["explained"]),
         method=raw.get("method"),
         taps=tuple(raw.get("taps") or ()),
         empty_taps=tuple(raw.get("empty_taps") or ()),
         boxes=tuple(_box(box) for box in raw.get("boxes") or ()),
+    )
+
+
+def _explained(raw: Mapping[str, Any]) -> Explained:
+    return Explained(index=raw["index"], label=raw["label"])
+
+
+def _tube(raw: Mapping[str, Any]) -> Tube:
+    return Tube(
+        explained=_explained(raw["explained"]),
+        start_frame=raw["start_frame"],
+        end_frame=raw["end_frame"],
+        start_seconds=raw.get("start_seconds"),
+        end_seconds=raw.get("end_seconds"),
+        score=raw["score"],
+        boxes=tuple(_box(box) for box in raw["boxes"]),
     )
 
 

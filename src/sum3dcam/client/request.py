@@ -23,6 +23,7 @@ class Options(TypedDict, total=False):
         top_k: how many labels to answer.
         threshold: a box holds what reaches threshold times the clip's maximum.
         box_mode: "union", "largest" or "all".
+        tubes: "none", "linked" or "smoothed"; needs an explanation.
         map_dtype: "u8", "f16" or "f32".
         format: "json" or "safetensors".
         deadline_ms: an item not begun by then is answered with an error, not computed.
@@ -36,6 +37,7 @@ class Options(TypedDict, total=False):
     top_k: int | None
     threshold: float | None
     box_mode: str | None
+    tubes: str | None
     map_dtype: str | None
     format: str | None
     deadline_ms: int | None

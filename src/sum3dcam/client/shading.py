@@ -15,6 +15,7 @@ from sum3dcam.client.prediction import XYXY, Array, Label
 from sum3dcam.errors import BadOptionError
 
 Frame: TypeAlias = npt.NDArray[np.uint8]
+Colour: TypeAlias = tuple[int, int, int]
 
 # Opacity where the map is 1; the picture must still show through its hottest spot.
 STRENGTH = 0.65
@@ -22,6 +23,16 @@ STRENGTH = 0.65
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 LIGHT = (255, 255, 255)
 DARK = (0, 0, 0)
+# Tubes in turn. The colours of Okabe and Ito, which are told apart without red-green vision, too.
+TUBE_COLOURS: tuple[Colour, ...] = (
+    (86, 180, 233),
+    (230, 159, 0),
+    (0, 158, 115),
+    (204, 121, 167),
+    (240, 228, 66),
+    (213, 94, 0),
+    (0, 114, 178),
+)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -95,25 +106,21 @@ def shade(frame_HWC: Frame, map_hw: Array, *, region_xyxy_px: XYXY, colormap: st
     frame_HWC[at.rows, at.columns] = np.rint(under).astype(np.uint8)
 
 
-def draw_boxes(frame_HWC: Frame, boxes_xyxy_px: Sequence[XYXY]) -> None:
-    """Draws each box in place as a light line, its outer edge the box's, between two dark ones: some of it shows on
-    any background."""
+def draw_box(frame_HWC: Frame, box_xyxy_px: XYXY, *, tube: int | None = None) -> None:
+    """Draws the box in place as a bright line, its outer edge the box's, between two dark ones: some of it shows on any
+    background. That of a tube has the tube's colour, and a tag with the number, counted from 1, hangs from it."""
     line_px = max(round(min(frame_HWC.shape[:2]) / 240), 1)
     edge_px = (line_px + 1) // 2
-    for x1, y1, x2, y2 in boxes_xyxy_px:
-        box = (round(x1), round(y1), round(x2), round(y2))
-        _ring(frame_HWC, box, outside_px=edge_px, inside_px=line_px + edge_px, colour=DARK)
-        _ring(frame_HWC, box, outside_px=0, inside_px=line_px, colour=LIGHT)
+    x1, y1, x2, y2 = box_xyxy_px
+    box = (round(x1), round(y1), round(x2), round(y2))
+    colour = LIGHT if tube is None else TUBE_COLOURS[(tube - 1) % len(TUBE_COLOURS)]
+    _ring(frame_HWC, box, outside_px=edge_px, inside_px=line_px + edge_px, colour=DARK)
+    _ring(frame_HWC, box, outside_px=0, inside_px=line_px, colour=colour)
+    if tube is not None:
+        _tag(frame_HWC, str(tube), left_px=box[0], top_px=box[3], colour=colour)
 
 
-def _ring(
-    frame_HWC: Frame,
-    box: tuple[int, int, int, int],
-    *,
-    outside_px: int,
-    inside_px: int,
-    colour: tuple[int, int, int],
-) -> None:
+def _ring(frame_HWC: Frame, box: tuple[int, int, int, int], *, outside_px: int, inside_px: int, colour: Colour) -> None:
     # Four bars by slicing: cv2's thick lines have round corners and come out wider than asked.
     left, top = max(box[0] - outside_px, 0), max(box[1] - outside_px, 0)
     right, bottom = max(box[2] + outside_px, left), max(box[3] + outside_px, top)
@@ -122,6 +129,20 @@ def _ring(
         frame_HWC[rows, left:right] = colour
     for columns in (slice(left, left + width_px), slice(max(right - width_px, left), right)):
         frame_HWC[top:bottom, columns] = colour
+
+
+def _tag(frame_HWC: Frame, text: str, *, left_px: int, top_px: int, colour: Colour) -> None:
+    """Writes the text on a patch of the colour, which is moved into the frame where it would leave it."""
+    height, width = frame_HWC.shape[:2]
+    tag_px = max(round(min(height, width) / 20), 10)
+    margin_px = tag_px // 6
+    (text_width, text_height), _ = cv2.getTextSize(text, FONT, 1.0, 1)
+    scale = (tag_px - 2 * margin_px) / text_height
+    tag_width_px = round(scale * text_width) + 2 * margin_px
+    left, top = max(min(left_px, width - tag_width_px), 0), max(min(top_px, height - tag_px), 0)
+    frame_HWC[top : top + tag_px, left : left + tag_width_px] = colour
+    origin = (left + margin_px, top + tag_px - margin_px)
+    cv2.putText(frame_HWC, text, origin, FONT, scale, DARK, max(round(scale * 1.5), 1), cv2.LINE_AA)
 
 
 def caption(labels: Sequence[Label], *, seconds: float, explained: str | None) -> str:

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from sum3dcam.client.prediction import Box, Clip, Label, Prediction
+from sum3dcam.client.prediction import Box, Clip, Label, Prediction, Tube
 
 MAX_CLIPS = 20
+MAX_TUBES = 5
 
 
 def prediction_table(name: str, prediction: Prediction) -> Table:
-    """One row for the whole video, then one per clip: time, labels with scores, boxes in source pixels."""
+    """One row for the whole video, one per tube, one per clip: time, labels with scores, boxes in source pixels."""
     video = prediction.video
     table = Table(title=Text(name), title_justify="left", title_style="bold")
     for heading in ("seconds", "frames", "labels", "explained", "boxes x1,y1,x2,y2"):
@@ -26,6 +27,7 @@ def prediction_table(name: str, prediction: Prediction) -> Table:
         end_section=True,
         style="bold",
     )
+    _add_tubes(table, video.tubes)
     for clip in prediction.clips[:MAX_CLIPS]:
         table.add_row(*_row(clip))
     if len(prediction.clips) > MAX_CLIPS:
@@ -33,15 +35,28 @@ def prediction_table(name: str, prediction: Prediction) -> Table:
     return table
 
 
+def _add_tubes(table: Table, tubes: Sequence[Tube]) -> None:
+    for number, tube in enumerate(tubes[:MAX_TUBES], start=1):
+        boxes = f"score {tube.score:.2f}, boxes: {len(tube.boxes)}"
+        table.add_row(*_span(tube), Text(f"tube {number}"), Text(tube.explained.label), Text(boxes))
+    if len(tubes) > MAX_TUBES:
+        table.add_row("...", "...", f"{len(tubes) - MAX_TUBES} more tubes: see --json", "", "")
+    table.add_section()
+
+
 def _row(clip: Clip) -> tuple[Text, ...]:
     explained = "" if clip.explained is None else clip.explained.label
     return (
-        Text(_seconds(clip.start_seconds) + " - " + _seconds(clip.end_seconds)),
-        Text(f"{clip.start_frame} - {clip.end_frame - 1}"),
+        *_span(clip),
         _labels(clip.labels),
         Text(explained),
         Text(_boxes(clip.boxes)),
     )
+
+
+def _span(of: Clip | Tube) -> tuple[Text, Text]:
+    seconds = f"{_seconds(of.start_seconds)} - {_seconds(of.end_seconds)}"
+    return Text(seconds), Text(f"{of.start_frame} - {of.end_frame - 1}")
 
 
 def _seconds(seconds: float | None) -> str:

@@ -8,22 +8,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sum3dcam.attribution.boxes import box_iou
+
 Floats: TypeAlias = npt.NDArray[np.floating]
 Float64s: TypeAlias = npt.NDArray[np.float64]
 U8s: TypeAlias = npt.NDArray[np.uint8]
 
 # Half-open [x1,y1,x2,y2) minus this is the box of first and last pixels, both inside, that `inclusive_iou` takes.
 INCLUSIVE = np.array([0.0, 0.0, 1.0, 1.0])
-
-
-def box_iou(boxes_N4: npt.ArrayLike, others_M4: npt.ArrayLike) -> Float64s:
-    """Intersection over union (N,M) of half-open boxes; 0 where the union is empty."""
-    one = np.asarray(boxes_N4, np.float64).reshape(-1, 1, 4)
-    two = np.asarray(others_M4, np.float64).reshape(1, -1, 4)
-    overlap = (np.minimum(one[..., 2:], two[..., 2:]) - np.maximum(one[..., :2], two[..., :2])).clip(min=0).prod(-1)
-    union = (one[..., 2:] - one[..., :2]).prod(-1) + (two[..., 2:] - two[..., :2]).prod(-1) - overlap
-    iou: Float64s = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
-    return iou
 
 
 def inclusive_iou(boxes_N4: npt.ArrayLike, others_M4: npt.ArrayLike) -> Float64s:

@@ -28,8 +28,8 @@ def _onnx_card(path: Path) -> str | None:
     return {entry.key: entry.value for entry in model.metadata_props}.get(CARD_KEY)
 
 
-def _torchscript_card(path: Path) -> str | None:
-    # A TorchScript file is a zip with its extra files under ARCHIVE/extra/; no need for torch.
+def _zip_card(path: Path) -> str | None:
+    # TorchScript and .pt2 files are zips with their extra files under ARCHIVE/extra/; no need for torch.
     with zipfile.ZipFile(path) as file:
         for name in file.namelist():
             if name.endswith(f"/extra/{CARD_KEY}"):
@@ -37,7 +37,11 @@ def _torchscript_card(path: Path) -> str | None:
     return None
 
 
-_CARD_READERS: Mapping[str, Callable[[Path], str | None]] = {".onnx": _onnx_card, ".pt": _torchscript_card}
+_CARD_READERS: Mapping[str, Callable[[Path], str | None]] = {
+    ".onnx": _onnx_card,
+    ".pt": _zip_card,
+    ".pt2": _zip_card,
+}
 ARTIFACT_SUFFIXES = tuple(_CARD_READERS)
 
 
@@ -58,6 +62,21 @@ def read_card(path: Path) -> Card:
     return Card.from_json(text)
 
 
+def read_pair(artifact: Path) -> tuple[Card, Card]:
+    """The cards of an explain graph and of the labels graph beside it.
+
+    Raises:
+        ArtifactError: an artefact without a card, of the wrong kind, or of another model than its neighbour.
+    """
+    explain, labels = read_card(artifact), read_card(labels_path(artifact))
+    for graph, card in ((EXPLAIN_GRAPH, explain), (LABELS_GRAPH, labels)):
+        if card.graph != graph:
+            raise ArtifactError(f"the {graph} graph is expected here", got=card.graph, allowed=graph)
+    if explain.weights_sha256 != labels.weights_sha256:
+        raise ArtifactError("the labels graph has other weights than the explain graph; export them again")
+    return explain, labels
+
+
 def build_archive(artifact: Path, *, name: str, version: str, output: Path, handler: Path, config: Path) -> Path:
     """Writes output/name.mar, replacing an older one in one step.
 
@@ -67,16 +86,9 @@ def build_archive(artifact: Path, *, name: str, version: str, output: Path, hand
         config: the model-config.yaml to pack.
 
     Raises:
-        ArtifactError: an artefact without a card, of the wrong kind, or of another model than its neighbour; or a
-            name that TorchServe refuses.
+        ArtifactError: as `read_pair`, or a name that TorchServe refuses.
     """
-    labels = labels_path(artifact)
-    cards = {EXPLAIN_GRAPH: read_card(artifact), LABELS_GRAPH: read_card(labels)}
-    for graph, card in cards.items():
-        if card.graph != graph:
-            raise ArtifactError(f"the {graph} graph is expected here", got=card.graph, allowed=graph)
-    if cards[EXPLAIN_GRAPH].weights_sha256 != cards[LABELS_GRAPH].weights_sha256:
-        raise ArtifactError("the labels graph has other weights than the explain graph; export them again")
+    read_pair(artifact)
     output.mkdir(parents=True, exist_ok=True)
     # The archiver deletes TMPDIR/name before it starts: give it a TMPDIR of its own, on the target's file system.
     with tempfile.TemporaryDirectory(dir=output, prefix=".archive-") as scratch:
@@ -86,7 +98,7 @@ def build_archive(artifact: Path, *, name: str, version: str, output: Path, hand
                 "--version": version,
                 "--handler": str(handler),
                 "--serialized-file": str(artifact),
-                "--extra-files": str(labels),
+                "--extra-files": str(labels_path(artifact)),
                 "--config-file": str(config),
                 "--export-path": scratch,
             },

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import onnxruntime
 import torch
 from torch import nn
 
-from sum3dcam.contract import CLIP, LABELS_GRAPH, TARGET, Card
+from sum3dcam.contract import CLIP, EXPLAIN_GRAPH, LABELS_GRAPH, TARGET, Card
 from sum3dcam.export.archive import labels_path
 from sum3dcam.export.joint import explain_graph, labels_graph
 from sum3dcam.export.onnx import to_model, write_onnx
 from sum3dcam.export.parity import Arrays, Engine, check_engine, reference
 from sum3dcam.export.prepare import Prepared
+from sum3dcam.export.pt2 import to_program, write_pt2
 from sum3dcam.export.torchscript import trace, write_torchscript
 
 Write = Callable[[Path, Card], None]
@@ -53,27 +55,45 @@ def onnx_candidate(graph: nn.Module, *, card: Card, inputs: tuple[torch.Tensor, 
 def torchscript_candidate(graph: nn.Module, *, card: Card, inputs: tuple[torch.Tensor, ...]) -> Candidate:
     """The graph as TorchScript, run by torch on the CPU."""
     traced = trace(graph, inputs=inputs)
-
-    def run(clips_BTHWC: npt.NDArray[np.uint8], targets_B: npt.NDArray[np.int64]) -> Arrays:
-        given = (torch.from_numpy(clips_BTHWC), torch.from_numpy(targets_B))[: len(inputs)]
-        with torch.inference_mode():
-            return {name: tensor.numpy() for name, tensor in zip(card.outputs, traced(*given), strict=True)}
-
     return Candidate(
         engine="torchscript cpu",
         versions=f"torch {torch.__version__}",
-        run=run,
+        run=partial(_run_torch, traced, card),
         write=lambda path, signed: write_torchscript(traced, path, card=signed),
     )
 
 
-CANDIDATES: Mapping[str, Callable[..., Candidate]] = {".onnx": onnx_candidate, ".pt": torchscript_candidate}
+def pt2_candidate(graph: nn.Module, *, card: Card, inputs: tuple[torch.Tensor, ...]) -> Candidate:
+    """The graph as a program of torch.export, run by torch on the CPU, operator by operator."""
+    program = to_program(graph, inputs=inputs)
+    return Candidate(
+        engine="torch.export cpu",
+        versions=f"torch {torch.__version__}",
+        run=partial(_run_torch, program.module(), card),
+        write=lambda path, signed: write_pt2(program, path, card=signed),
+    )
+
+
+def _run_torch(
+    module: Callable[..., Any], card: Card, clips_BTHWC: npt.NDArray[np.uint8], targets_B: npt.NDArray[np.int64]
+) -> Arrays:
+    given = [torch.from_numpy(clips_BTHWC), torch.from_numpy(targets_B)]
+    with torch.inference_mode():
+        values = module(*given[: 2 if card.graph == EXPLAIN_GRAPH else 1])
+    return {name: tensor.numpy() for name, tensor in zip(card.outputs, values, strict=True)}
+
+
+CANDIDATES: Mapping[str, Callable[..., Candidate]] = {
+    ".onnx": onnx_candidate,
+    ".pt": torchscript_candidate,
+    ".pt2": pt2_candidate,
+}
 
 
 def export_pair(prepared: Prepared, output: Path, *, say: Callable[[str], None] = lambda line: None) -> list[Any]:
     """Writes the explain graph to `output` and the labels graph beside it; gives the two parity rows.
 
-    The suffix of `output` chooses the format: .onnx or .pt. Nothing is written unless both pass the gate.
+    The suffix of `output` chooses the format, a key of CANDIDATES. Nothing is written unless both pass the gate.
 
     Raises:
         ParityError: a graph differs from the float64 oracle beyond tolerance.

@@ -5,7 +5,8 @@ the Transpose and Slice nodes that derive them, which a runtime folds when it lo
 """
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,47 @@ import onnx
 from onnx import TensorProto, helper
 from torch import fx, nn
 
-from sum3dcam.contract import CARD_KEY, CLIP, EXPLAINED, GRIDS, LOGITS, SALIENCY, TARGET, Card, grid_name
+from sum3dcam.contract import (
+    CARD_KEY,
+    CLIP,
+    EXPLAIN_GRAPH,
+    EXPLAINED,
+    GRIDS,
+    LOGITS,
+    SALIENCY,
+    TARGET,
+    Card,
+    grid_name,
+)
 from sum3dcam.errors import ArtifactError
 from sum3dcam.export.emitters import EMITTERS, NAMED_FUNCTIONS, Emission
 
 OPSET = 20
 IR_VERSION = 10  # of ONNX 1.16, which every runtime of the last two years reads
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of a graph: (B, *item_shape) of an element type of onnx.TensorProto."""
+
+    name: str
+    kind: int
+    item_shape: tuple[int, ...]
+
+
+def signature(card: Card) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """The inputs and the outputs of the card's graph, in their order."""
+    clip = TensorSpec(CLIP, TensorProto.UINT8, card.clip_shape_THWC)
+    target = TensorSpec(TARGET, TensorProto.INT64, ())
+    shapes: Mapping[str, tuple[int, ...]] = {
+        LOGITS: (len(card.labels),),
+        EXPLAINED: (),
+        **{name: card.clip_shape_THWC[:3] for name in card.outputs if name.startswith(SALIENCY)},
+        **{grid_name(grid, tap.name): tap.grid_thw for tap in card.taps for grid in GRIDS},
+    }
+    kinds = {EXPLAINED: TensorProto.INT64}
+    outputs = tuple(TensorSpec(name, kinds.get(name, TensorProto.FLOAT), shapes[name]) for name in card.outputs)
+    return (clip, target) if card.graph == EXPLAIN_GRAPH else (clip,), outputs
 
 
 def write_onnx(model: onnx.ModelProto, path: Path, *, card: Card) -> None:
@@ -60,10 +96,7 @@ def to_model(graph: nn.Module, *, card: Card) -> onnx.ModelProto:
             values[node] = emitter(emit, *args, **kwargs)
     for result, name in zip(results, card.outputs, strict=True):
         emit.nodes.append(helper.make_node("Identity", [values[result]], [name]))
-    inputs = [helper.make_tensor_value_info(CLIP, TensorProto.UINT8, ["batch", *card.clip_shape_THWC])]
-    if len(card.outputs) > 1:
-        inputs.append(helper.make_tensor_value_info(TARGET, TensorProto.INT64, ["batch"]))
-    outputs = [_output_info(name, card=card) for name in card.outputs]
+    inputs, outputs = ([_value_info(tensor) for tensor in tensors] for tensors in signature(card))
     body = helper.make_graph(emit.nodes, f"{card.model}-{card.graph}", inputs, outputs, emit.initializers)
     model = helper.make_model(
         body,
@@ -93,12 +126,5 @@ def _trace(graph: nn.Module) -> fx.Graph:
     return traced
 
 
-def _output_info(name: str, *, card: Card) -> onnx.ValueInfoProto:
-    shapes: dict[str, Sequence[int]] = {
-        LOGITS: [len(card.labels)],
-        EXPLAINED: [],
-        **{name: card.clip_shape_THWC[:3] for name in card.outputs if name.startswith(SALIENCY)},
-        **{grid_name(grid, tap.name): tap.grid_thw for tap in card.taps for grid in GRIDS},
-    }
-    kind = TensorProto.INT64 if name == EXPLAINED else TensorProto.FLOAT
-    return helper.make_tensor_value_info(name, kind, ["batch", *shapes[name]])
+def _value_info(tensor: TensorSpec) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(tensor.name, tensor.kind, ["batch", *tensor.item_shape])

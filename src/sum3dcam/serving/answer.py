@@ -1,14 +1,15 @@
 """A computed request to its envelope and tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sum3dcam import __version__, wire
-from sum3dcam.attribution.boxes import find_boxes
+from sum3dcam.attribution.boxes import BoxXYXY, FrameBox, find_boxes
 from sum3dcam.attribution.maps import METHODS, MapsResult, build_maps, taps_by_stream
+from sum3dcam.attribution.tubes import Tube, link, smooth
 from sum3dcam.contract import CONTRACT_VERSION, EXPLAINED, LOGITS, MAPS, Card, grid_name, stream_name
 from sum3dcam.serving.engines import Engine
 from sum3dcam.serving.options import RequestOptions
@@ -25,6 +26,7 @@ _MAPS_AS = {
     "f16": lambda maps: maps.astype(np.float16),
     "f32": lambda maps: maps,
 }
+_TUBES_AS: Mapping[str, Callable[[Tube], Tube]] = {"linked": lambda tube: tube, "smoothed": smooth}
 
 
 def build_answer(request: Request, outputs: Arrays, *, engine: Engine) -> tuple[Json, Arrays]:
@@ -35,6 +37,7 @@ def build_answer(request: Request, outputs: Arrays, *, engine: Engine) -> tuple[
     """
     card, options = engine.card, request.options
     scores_NK = softmax(outputs[LOGITS])
+    video = _video(request, scores_NK, labels=card.labels)
     clips = _clips(request, scores_NK, labels=card.labels)
     tensors: Arrays = {}
     region = None
@@ -49,6 +52,8 @@ def build_answer(request: Request, outputs: Arrays, *, engine: Engine) -> tuple[
             clip["empty_taps"] = list(result.empty_taps[index])
             start = index * card.num_frames
             clip["boxes"] = _boxes(result.maps_BTHW[index], start=start, video=request.video, options=options)
+        if options.tubes != "none":
+            video["tubes"] = _tubes(clips, video=request.video, options=options)
         tensors = _tensors(outputs, result.maps_BTHW, card=card, options=options)
     axes = "NTHW" if options.explain == "maps" else "Nthw"
     envelope = {
@@ -56,7 +61,7 @@ def build_answer(request: Request, outputs: Arrays, *, engine: Engine) -> tuple[
         "status": "ok",
         "request_id": options.request_id,
         "model": _model(engine),
-        "video": _video(request, scores_NK, labels=card.labels),
+        "video": video,
         "clips": clips,
         "tensors": wire.describe_tensors(tensors, axes=dict.fromkeys(tensors, axes)),
         "map_region_xyxy_px": region,
@@ -103,6 +108,7 @@ def _video(request: Request, scores_NK: NDArray[np.float64], *, labels: tuple[st
         "duration_seconds": video.duration_seconds,
         "padded_frames": request.padded_frames,
         "labels": _top(scores_NK.mean(axis=0), top_k=request.options.top_k, labels=labels),
+        "tubes": [],
     }
 
 
@@ -159,15 +165,54 @@ def _boxes(map_THW: NDArray[np.float32], *, start: int, video: Video, options: R
         place = start + box.frame
         if shows_first(place, source_frames=video.source_frames):
             frame = video.source_frames[place]
-            boxes.append(
-                {
-                    "frame": frame,
-                    "time_seconds": _seconds(video, frame),
-                    "box_xyxy_px": list(video.geometry.to_source(box.box_xyxy)),
-                    "score": box.score,
-                }
-            )
+            boxes.append(_box(video, frame, xyxy_px=video.geometry.to_source(box.box_xyxy), score=box.score))
     return boxes
+
+
+def _box(video: Video, frame: int, *, xyxy_px: BoxXYXY, score: float) -> Json:
+    return {
+        "frame": frame,
+        "time_seconds": _seconds(video, frame),
+        "box_xyxy_px": list(xyxy_px),
+        "score": score,
+    }
+
+
+def _tubes(clips: Sequence[Json], *, video: Video, options: RequestOptions) -> list[Json]:
+    """The tubes of the clips' boxes over the whole video, by falling total score, each of one explained class."""
+    # Linking counts the frames shown: one that resampling dropped has no box and is no gap.
+    shown = tuple(dict.fromkeys(video.source_frames))
+    place_of = {frame: place for place, frame in enumerate(shown)}
+    explained = {clip["explained"]["index"]: clip["explained"] for clip in clips}
+    boxes: dict[int, list[FrameBox]] = {index: [] for index in explained}
+    for clip in clips:
+        boxes[clip["explained"]["index"]] += [
+            FrameBox(place_of[box["frame"]], tuple(box["box_xyxy_px"]), box["score"]) for box in clip["boxes"]
+        ]
+    tubes = [(index, tube) for index in boxes for tube in link(boxes[index])]
+    tubes.sort(key=lambda item: -item[1].total_score)
+    edges = (*shown, video.num_source_frames)
+    return [
+        {"explained": explained[index], **_tube(_TUBES_AS[options.tubes](tube), edges=edges, video=video)}
+        for index, tube in tubes
+    ]
+
+
+def _tube(tube: Tube, *, edges: Sequence[int], video: Video) -> Json:
+    """A tube over the frames shown, in the source's; like a clip, it ends where the next frame shown begins.
+
+    Args:
+        edges: the source's frames that are shown, then its number of frames.
+    """
+    start, end = edges[tube.boxes[0].frame], edges[tube.boxes[-1].frame + 1]
+    return {
+        "start_frame": start,
+        "end_frame": end,
+        "start_seconds": _seconds(video, start),
+        "end_seconds": _seconds(video, end),
+        "score": tube.score,
+        "boxes": [_box(video, edges[box.frame], xyxy_px=box.box_xyxy, score=box.score) for box in tube.boxes],
+    }
 
 
 def _tensors(outputs: Arrays, maps_NTHW: NDArray[np.float32], *, card: Card, options: RequestOptions) -> Arrays:

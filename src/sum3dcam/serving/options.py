@@ -13,6 +13,7 @@ from sum3dcam.contract import (
     MAP_DTYPES,
     OPTION_KEYS,
     TOP_CLASS,
+    TUBE_MODES,
     Card,
 )
 from sum3dcam.errors import BadOptionError, UnknownOptionError
@@ -44,6 +45,7 @@ class RequestOptions:
     top_k: int
     threshold: float | None
     box_mode: str
+    tubes: str
     map_dtype: str
     format: str
     deadline_ms: int | None
@@ -75,6 +77,7 @@ def parse_options(row: Row, *, card: Card) -> RequestOptions:
         top_k=value("top_k", _top_k, min(DEFAULT_TOP_K, len(card.labels))),
         threshold=value("threshold", _threshold, None),
         box_mode=value("box_mode", _one_of(BOX_MODES), BOX_MODES[0]),
+        tubes=_tubes(value("tubes", _one_of(TUBE_MODES), TUBE_MODES[0]), explain=explain),
         map_dtype=value("map_dtype", _one_of(MAP_DTYPES), MAP_DTYPES[0]),
         format=_format(texts.get("format"), explain=explain),
         deadline_ms=value("deadline_ms", _deadline_ms, None),
@@ -164,6 +167,16 @@ def _threshold(key: str, text: str, card: Card) -> float:
     if not 0.0 < number <= 1.0:
         raise _bad(key, text, "a number above 0 and up to 1")
     return number
+
+
+def _tubes(mode: str, *, explain: str) -> str:
+    if explain == "none" and mode != "none":
+        raise BadOptionError(
+            f"option 'tubes={mode}' links the boxes of an explanation, and explain=none asks for none",
+            got=f"explain={explain}",
+            allowed=[f"explain={other}" for other in EXPLAIN_MODES if other != "none"],
+        )
+    return mode
 
 
 def _format(text: str | None, *, explain: str) -> str:

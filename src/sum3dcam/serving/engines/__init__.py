@@ -5,14 +5,18 @@ from pathlib import Path
 
 from sum3dcam.contract import EXPLAIN_GRAPH, LABELS_GRAPH, STREAM_CHANNELS, Card
 from sum3dcam.errors import ArtifactError
-from sum3dcam.serving.engines import onnx_runtime, torchscript
+from sum3dcam.serving.engines import onnx_runtime, pt2, torchscript
 from sum3dcam.serving.engines.engine import Engine
 from sum3dcam.video.geometry import PREPROCESSING
 
 __all__ = ["LOADERS", "Engine", "load_engine", "load_engines"]
 
 # File suffix -> loader(path, device=, num_threads=); device is "cpu" or "cuda:INDEX".
-LOADERS: Mapping[str, Callable[..., Engine]] = {".onnx": onnx_runtime.load, ".pt": torchscript.load}
+LOADERS: Mapping[str, Callable[..., Engine]] = {
+    ".onnx": onnx_runtime.load,
+    ".pt": torchscript.load,
+    ".pt2": pt2.load,
+}
 
 
 def load_engine(path: Path, *, device: str, num_threads: int) -> Engine:

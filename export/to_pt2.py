@@ -1,0 +1,24 @@
+"""Export a network with its attribution graph as .pt2: FILE.pt2 explains, FILE.labels.pt2 gives labels alone."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sum3dcam.errors import Sum3DCamError
+from sum3dcam.export.commands import export_options, run_export
+
+
+@click.command()
+@export_options
+def main(output: Path, **wanted: Any) -> None:
+    """Write the explain graph to OUTPUT and the labels graph beside it, both past the parity gate."""
+    try:
+        run_export(output=output, suffix=".pt2", **wanted)
+    except Sum3DCamError as error:
+        sys.exit(f"{error.code}: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""What runs a loaded torch module, whatever file it came from.
+
+Of the run side, only this module and the engines that use it import torch, and only when one of them loads a file.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sum3dcam.contract import CLIP, TARGET, Card
+from sum3dcam.errors import ArtifactError
+from sum3dcam.serving.engines.engine import Arrays, input_names
+
+
+class TorchEngine:
+    """A callable over tensors on one device; it gives the card's outputs as a tuple."""
+
+    def __init__(self, call: Callable[..., Any], *, name: str, card: Card, device: str, sha256: str) -> None:
+        self.name = name
+        self.card = card
+        self.sha256 = sha256
+        self.provider = device
+        self._call = call
+        self._inputs = input_names(card)
+
+    def run(self, clip_BTHWC: NDArray[np.uint8], *, target_B: NDArray[np.int64]) -> Arrays:
+        """The card's outputs by name; a labels graph ignores the target."""
+        import torch
+
+        given = {CLIP: clip_BTHWC, TARGET: target_B}
+        with torch.inference_mode():
+            outputs = self._call(*(torch.from_numpy(given[name]).to(self.provider) for name in self._inputs))
+        values = outputs if isinstance(outputs, tuple) else (outputs,)
+        return {name: value.cpu().numpy() for name, value in zip(self.card.outputs, values, strict=True)}
+
+
+def claim_device(device: str, *, num_threads: int) -> None:
+    """Raises ArtifactError where torch cannot run on `device`; sets the threads of this process, 0 leaves them."""
+    import torch
+
+    if device != "cpu" and not torch.cuda.is_available():
+        raise ArtifactError(f"this torch cannot run on {device}", got="CUDA is not available", allowed=["cpu"])
+    if num_threads:
+        torch.set_num_threads(num_threads)
