@@ -28,8 +28,8 @@ PRESETS: Mapping[str, tuple[Stage, ...]] = {
     ),
     # Two to five minutes on two cores: shows that the command learns, not how well it can.
     "quick": (
-        Stage("easy", num_videos=250, size_px=48, steps=200, batch_clips=32, peak_lr=3e-3),
-        Stage("medium", num_videos=250, size_px=48, steps=120, batch_clips=32, peak_lr=2e-3),
+        Stage("easy", num_videos=250, size_px=48, steps=160, batch_clips=32, peak_lr=3e-3),
+        Stage("medium", num_videos=250, size_px=48, steps=90, batch_clips=32, peak_lr=2e-3),
     ),
 }
 
