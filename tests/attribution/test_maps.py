@@ -128,6 +128,22 @@ def test_the_graphs_saliency_is_the_default_method_over_its_taps():
     np.testing.assert_allclose(ours.maps_BTHW, oracle, rtol=0, atol=ATOL)
 
 
+def test_the_graph_gives_each_streams_saliency_over_that_streams_taps_alone():
+    """Oracle: the numpy maps over those taps. The parity gate cannot see a mix-up: its two sides share the sum."""
+    grids = random_grids()
+    streams = {name: "rgb" if index % 2 else "flow" for index, name in enumerate(TAP_SHAPES)}
+    taps = tuple(Tap(name, 1, shape, streams[name]) for name, shape in TAP_SHAPES.items())
+    saliency = Saliency(taps, num_frames=16, size_px=32, dtype=torch.float64)
+    found = saliency({name: torch.from_numpy(grid).double() for name, grid in grids.items()})
+    assert tuple(found) == (SALIENCY, "saliency_flow", "saliency_rgb")
+    for output, chosen in (
+        (SALIENCY, tuple(streams)),
+        *((f"saliency_{stream}", tuple(n for n, s in streams.items() if s == stream)) for stream in ("rgb", "flow")),
+    ):
+        wanted = build(grids, taps=chosen, method=DEFAULT_METHOD).maps_BTHW
+        np.testing.assert_allclose(found[output].numpy(), wanted, rtol=0, atol=ATOL, err_msg=output)
+
+
 def test_sum3dcam_upsamples_before_relu_and_product():
     # Grids of opposite signs: their products at the grid points are all zero, between the points they are not.
     gradient = np.array([[[[1.0, -0.5]]]], np.float32)

@@ -152,6 +152,19 @@ def test_gated_streams_join_to_a_gated_two_stream_network(tmp_path: Path, states
     assert tiny.relative_error(logits.numpy(), sum(wanted)) <= 1e-12
 
 
+def test_streams_whose_gates_are_averaged_are_not_joined(tmp_path: Path, states: dict[str, State]) -> None:
+    """One mean over both streams' gates would not be the sum of the streams' logits."""
+    paths = []
+    for model in ("i3d", "i3d-flow"):
+        torch.save(dict(states[model]), tmp_path / "base")
+        loaded = load_weights(tmp_path / "base", gates=("layer3",), fusion="mean", num_frames=9)
+        paths.append(tmp_path / f"{model}.safetensors")
+        save_weights(paths[-1], network=build_classifier(loaded).network, card=loaded.card)
+    with pytest.raises(CheckpointError, match="gates are added") as caught:
+        load_weights(*paths)
+    assert (caught.value.got, caught.value.allowed) == ("mean", "sum")
+
+
 def test_files_that_make_up_no_network_are_refused(tmp_path: Path, states: dict[str, State]) -> None:
     for name, model in (("rgb", "i3d"), ("2d", "resnet50")):
         torch.save(dict(states[model]), tmp_path / name)

@@ -191,6 +191,11 @@ def _joined(parts: Sequence[Weights], *, model: str | None) -> Weights:
             if got != wanted:
                 raise CheckpointError(f"the streams' weights differ in their {fact}", got=got, allowed=wanted)
     gates = tuple(f"{stream}_{gate}" for stream, part in by_stream.items() for gate in part.card.gates)
+    if gates and first.card.fusion != DEFAULT_FUSION:
+        # The mean over all gates of both streams is not the sum of the streams' own means.
+        raise CheckpointError(
+            "gated streams join to one network only where their gates are added", got=first.card.fusion, allowed="sum"
+        )
     return Weights(
         card=replace(first.card, model=whole, gates=gates),
         state={
