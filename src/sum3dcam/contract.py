@@ -1,7 +1,7 @@
 """Names, dtypes, axes and units of everything that crosses a border: graph, artefact card, wire.
 
-Axes: B batch, N clips of one request, C channels, T/H/W frames and pixels of the input clip, t/h/w the grid of a
-tap, K classes. Boxes are half-open [x1, y1, x2, y2) in pixels of the source video.
+Axes: B batch, N clips of one request, E classes explained per clip, C channels, T/H/W frames and pixels of the input
+clip, t/h/w the grid of a tap, K classes. Boxes are half-open [x1, y1, x2, y2) in pixels of the source video.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 from sum3dcam.errors import ArtifactError
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 
 # The graph's tensors.
 CLIP = "clip"  # uint8 (B,T,H,W,C), decoded pixels; normalisation happens inside the graph
@@ -46,6 +46,8 @@ CARD_KEY = "sum3dcam_card"
 
 # Request options (flat keys). `data` (or TorchServe's `body`) holds the bytes.
 EXPLAIN_MODES = ("none", "boxes", "maps", "grids")
+COORDINATES = ("half-pixel", "corners")  # what linear interpolation takes samples for: centres of cells, or corners
+NORMALISATIONS = ("clip", "frame")  # over what a map is divided by its maximum
 BOX_MODES = ("union", "largest", "all")
 TUBE_MODES = ("none", "linked", "smoothed")
 MAP_DTYPES = ("u8", "f16", "f32")
@@ -55,6 +57,8 @@ OPTION_KEYS = (
     "method",
     "taps",
     "target",
+    "coordinates",
+    "normalisation",
     "top_k",
     "threshold",
     "box_mode",
@@ -67,7 +71,7 @@ OPTION_KEYS = (
 
 # The reply.
 ENVELOPE_KEY = "envelope"  # the safetensors metadata entry that carries the JSON envelope
-MAPS = "maps"  # tensor of a maps reply: (N,T,H,W); maps_rgb and maps_flow beside it where both streams have taps
+MAPS = "maps"  # tensor of a maps reply: (N,E,T,H,W); maps_rgb and maps_flow beside it where both streams have taps
 JSON_TYPE = "application/json"
 SAFETENSORS_TYPE = "application/vnd.safetensors"
 
@@ -149,6 +153,10 @@ class Card:
     @property
     def tap_names(self) -> tuple[str, ...]:
         return tuple(tap.name for tap in self.taps)
+
+    @property
+    def tap_streams(self) -> Mapping[str, str]:
+        return {tap.name: tap.stream for tap in self.taps}
 
     @property
     def num_channels(self) -> int:

@@ -10,16 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from sum3dcam.attribution.grids import Saliency
-from sum3dcam.attribution.maps import (
-    COORDINATES,
-    METHODS,
-    build_maps,
-    choose_taps,
-    normalise,
-    upsample,
-    upsample_matrix,
-)
-from sum3dcam.contract import DEFAULT_METHOD, EMPTY_MAX, GRIDS, SALIENCY, Tap, grid_name
+from sum3dcam.attribution.interpolation import upsample, upsample_matrix
+from sum3dcam.attribution.maps import METHODS, build_maps, choose_taps, normalise
+from sum3dcam.contract import COORDINATES, DEFAULT_METHOD, EMPTY_MAX, GRIDS, NORMALISATIONS, SALIENCY, Tap, grid_name
 from sum3dcam.errors import BadArrayError, BadOptionError
 
 ATOL = 2e-6
@@ -33,8 +26,13 @@ def torch_up(grid, *, size, coordinates="half-pixel"):
 
 
 def n(values):
+    """n(x) = ReLU(x) / max ReLU(x), zero where there is nothing to divide by."""
     positive = np.maximum(values, 0)
     return positive / positive.max() if positive.max() > EMPTY_MAX else np.zeros_like(positive)
+
+
+# Oracle of the option: one n for the clip, or one for each frame.
+N = {"clip": n, "frame": lambda values: np.stack([n(frame) for frame in values])}
 
 
 def random_grids(*, batch=2, taps=tuple(TAP_SHAPES), seed=0):
@@ -83,13 +81,15 @@ def test_normalise_keeps_a_max_just_above_the_empty_rule():
 
 
 FORMULAS = {
-    "sum3dcam": lambda g, up: n(up(g["gradient"])) * n(up(g["activation"])),
-    "counterfactual": lambda g, up: n(up(-g["gradient"])) * n(up(g["activation"])),
-    "sum3dcam-elementwise": lambda g, up: n(up(g["layercam"])),
-    "layercam": lambda g, up: n(up(g["layercam"])),
-    "sum-gradcam": lambda g, up: n(up(g["gradcam"])),
-    "hirescam": lambda g, up: n(up(g["hirescam"])),
-    "gradcam": lambda g, up: up(np.maximum(g["gradcam"], 0)),
+    "sum3dcam": lambda g, up, n: n(up(g["gradient"])) * n(up(g["activation"])),
+    "counterfactual": lambda g, up, n: n(up(-g["gradient"])) * n(up(g["activation"])),
+    "sum3dcam-elementwise": lambda g, up, n: n(up(g["layercam"])),
+    "layercam": lambda g, up, n: n(up(g["layercam"])),
+    "sum-gradcam": lambda g, up, n: n(up(g["gradcam"])),
+    "hirescam": lambda g, up, n: n(up(g["hirescam"])),
+    "gradcam": lambda g, up, n: up(np.maximum(g["gradcam"], 0)),
+    # The gradient at the global pool is one number per channel; n of their sum is 1 or nothing.
+    "avgpool-3dcam": lambda g, up, n: n(up(g["activation"])) * (g["gradient"].sum() > 0),
 }
 
 
@@ -97,12 +97,14 @@ def test_every_method_has_a_formula_to_be_tested_against():
     assert set(FORMULAS) == set(METHODS)
 
 
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
 @pytest.mark.parametrize("coordinates", COORDINATES)
 @pytest.mark.parametrize("method", METHODS)
-def test_maps_follow_the_formula_summed_over_taps_and_divided_by_their_max(method, coordinates):
+def test_maps_follow_the_formula_summed_over_taps_and_divided_by_their_max(method, coordinates, normalisation):
     taps = tuple(TAP_SHAPES) if METHODS[method].max_taps is None else ("layer3",)
     grids = random_grids()
-    result = build(grids, taps=taps, method=method, coordinates=coordinates)
+    grids["gradient_layer3"] += 0.5  # its sum is positive in both items: avgpool-3dcam is not empty
+    result = build(grids, taps=taps, method=method, coordinates=coordinates, normalisation=normalisation)
     assert result.maps_BTHW.shape == (2, 16, 32, 32)
     assert result.maps_BTHW.dtype == np.float32
     assert result.empty_taps == ((), ())
@@ -111,10 +113,42 @@ def test_maps_follow_the_formula_summed_over_taps_and_divided_by_their_max(metho
             FORMULAS[method](
                 {grid: grids[grid_name(grid, tap)][item] for grid in GRIDS},
                 lambda grid: torch_up(grid, size=(16, 32, 32), coordinates=coordinates),
+                N[normalisation],
             )
             for tap in taps
         )
-        np.testing.assert_allclose(result.maps_BTHW[item], total / total.max(), rtol=0, atol=ATOL)
+        np.testing.assert_allclose(result.maps_BTHW[item], N[normalisation](total), rtol=0, atol=ATOL)
+
+
+def test_a_frame_without_evidence_stays_dark_when_each_frame_is_divided_by_its_own_max():
+    grid = np.array([4.0, 1.0, 0.0, -2.0], np.float32).reshape(1, 4, 1, 1)
+    result = build({"layercam_tap": grid}, taps=("tap",), method="layercam", num_frames=4, normalisation="frame")
+    assert result.maps_BTHW[0, :, 0, 0].tolist() == [1.0, 1.0, 0.0, 0.0]
+    assert result.empty_taps == ((),)
+
+
+def test_an_unknown_normalisation_is_refused_with_those_allowed():
+    with pytest.raises(BadOptionError) as caught:
+        build(random_grids(), taps=("conv",), method="sum3dcam", normalisation="video")
+    assert caught.value.allowed == list(NORMALISATIONS)
+
+
+def test_the_average_pools_3dcam_is_empty_where_the_head_speaks_against_the_class():
+    # Behind global average pooling the gradient grid is one number everywhere: the sum of the class's weights.
+    activation = np.array([1.0, 3.0], np.float32).reshape(1, 1, 1, 2)
+    for weights, maps, empty in ((2.0, [1 / 3, 1.0], ()), (-2.0, [0.0, 0.0], ("tap",))):
+        grids = {"activation_tap": activation, "gradient_tap": np.full_like(activation, weights)}
+        result = build(grids, taps=("tap",), method="avgpool-3dcam", num_frames=1, size_px=2)
+        np.testing.assert_allclose(result.maps_BTHW[0, 0, 0], maps, atol=ATOL)
+        assert result.empty_taps == (empty,)
+
+
+def test_a_tap_whose_two_factors_are_lit_at_different_voxels_is_empty():
+    activation = np.array([1.0, 0.0, 0.0, 0.0], np.float32).reshape(1, 4, 1, 1)
+    grids = {"activation_tap": activation, "gradient_tap": activation[:, ::-1]}
+    result = build(grids, taps=("tap",), method="sum3dcam", num_frames=4)
+    assert not result.maps_BTHW.any()
+    assert result.empty_taps == (("tap",),)
 
 
 def test_the_graphs_saliency_is_the_default_method_over_its_taps():
@@ -224,7 +258,7 @@ def test_bad_taps_are_refused_with_those_allowed(asked):
 
 
 def test_gradcam_of_two_taps_is_refused_and_names_the_way_out():
-    with pytest.raises(BadOptionError, match=r"'gradcam' explains 1 tap; name one, or ask for 'sum-gradcam'"):
+    with pytest.raises(BadOptionError, match=r"'gradcam' explains 1 tap; name one, or ask for a method that sums"):
         build(random_grids(), taps=("conv", "layer4"), method="gradcam")
 
 

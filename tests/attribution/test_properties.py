@@ -18,8 +18,8 @@ from tests.oracle import tiny
 from torch import Tensor, nn
 
 from sum3dcam.attribution.grids import Saliency
-from sum3dcam.attribution.maps import COORDINATES, METHODS, MapsResult, build_maps
-from sum3dcam.contract import EXPLAINED, GRIDS, LOGITS, SALIENCY, TOP_CLASS, Tap, grid_name
+from sum3dcam.attribution.maps import METHODS, MapsResult, build_maps
+from sum3dcam.contract import COORDINATES, EXPLAINED, GRIDS, LOGITS, SALIENCY, TOP_CLASS, Tap, grid_name
 from sum3dcam.export.joint import explain_graph
 from sum3dcam.export.prepare import Prepared
 
@@ -58,7 +58,13 @@ def n(map_THW: np.ndarray) -> Estimate | None:
 def product(first: Estimate | None, second: Estimate | None) -> Estimate | None:
     if first is None or second is None:
         return None
-    return Estimate(first.map_THW * second.map_THW, first.slack + second.slack)
+    map_THW = first.map_THW * second.map_THW
+    return Estimate(map_THW, first.slack + second.slack) if map_THW.any() else None
+
+
+def gated_by(slope: Tensor, map_: Estimate | None) -> Estimate | None:
+    """n of a positive scalar is 1."""
+    return map_ if float(slope) > EMPTY_MAX else None
 
 
 def mean_thw(gradient: Tensor) -> Tensor:
@@ -74,8 +80,9 @@ OF_TAP: Mapping[str, Callable[[Tensor, Tensor, Up], Estimate | None]] = {
     "hirescam": lambda A, G, up: n(up((G * A).sum(0))),
     "sum-gradcam": lambda A, G, up: n(up((mean_thw(G) * A).sum(0))),
     "gradcam": lambda A, G, up: n(up((mean_thw(G) * A).sum(0).clamp_min(0))),
+    "avgpool-3dcam": lambda A, G, up: gated_by(G.sum(), n(up(A.sum(0)))),
 }
-ONE_TAP_ONLY = ("gradcam",)
+ONE_TAP_ONLY = ("gradcam", "avgpool-3dcam")
 
 
 @dataclass(frozen=True)
@@ -296,9 +303,10 @@ def test_the_last_taps_gradient_grid_is_one_number_over_space_and_time() -> None
         np.testing.assert_array_equal(grid_Kthw[label], differentiated.gradients["layer4"].sum(0).numpy())
 
 
-def test_the_last_tap_is_empty_for_every_class_whose_weights_sum_to_zero_or_less() -> None:
+@pytest.mark.parametrize("method", ["sum3dcam", "avgpool-3dcam"])
+def test_the_last_tap_is_empty_for_every_class_whose_weights_sum_to_zero_or_less(method: str) -> None:
     weights_Kc, outputs, _ = behind_pooling()
-    result = served(outputs, taps=["layer4"], method="sum3dcam")
+    result = served(outputs, taps=["layer4"], method=method)
     speaks_K = weights_Kc.sum(1) > 0
     assert speaks_K.tolist() == [True, True, False, False, False]
     assert [empty == ("layer4",) for empty in result.empty_taps] == (~speaks_K).tolist()
@@ -306,11 +314,12 @@ def test_the_last_tap_is_empty_for_every_class_whose_weights_sum_to_zero_or_less
     assert outputs[SALIENCY].any((1, 2, 3)).tolist() == speaks_K.tolist()
 
 
-def test_the_last_taps_map_is_its_activations_whichever_class_is_asked_for() -> None:
+@pytest.mark.parametrize("method", ["sum3dcam", "avgpool-3dcam"])
+def test_the_last_taps_map_is_its_activations_whichever_class_is_asked_for(method: str) -> None:
     _, outputs, oracle = behind_pooling()
     activation = n(trilinear(oracle[0].activations["layer4"].sum(0)[None], (32, 64, 64), coordinates="half-pixel")[0])
     assert activation is not None
-    maps_KTHW = served(outputs, taps=["layer4"], method="sum3dcam").maps_BTHW
+    maps_KTHW = served(outputs, taps=["layer4"], method=method).maps_BTHW
     for label in (0, 1):
         np.testing.assert_allclose(maps_KTHW[label], activation.map_THW, rtol=0, atol=FLOAT32_TOLERANCE)
 

@@ -22,6 +22,7 @@ from safetensors.numpy import save
 from sum3dcam.client import inference_pb2, inference_pb2_grpc
 from sum3dcam.client.grpc import GrpcClient
 from sum3dcam.client.http import HttpClient
+from sum3dcam.contract import CONTRACT_VERSION
 
 CLIP_LENGTH = 4
 
@@ -146,16 +147,16 @@ def make_envelope(
                 "start_seconds": start / fps,
                 "end_seconds": end / fps,
                 "labels": [{"index": 2, "label": "wave", "score": 0.75}, {"index": 0, "label": "jump", "score": 0.25}],
-                "explained": {"index": 2, "label": "wave"},
-                "method": "sum3dcam",
-                "taps": ["layer1", "layer2"],
-                "empty_taps": ["layer2"],
-                "boxes": [],
+                "explanations": [
+                    {"index": 2, "label": "wave", "score": 0.75, "empty_taps": ["layer2"], "boxes": []},
+                ],
             }
         )
-    clips[0]["boxes"] = [{"frame": 1, "time_seconds": 1 / fps, "box_xyxy_px": [30.0, 20.0, 70.0, 60.5], "score": 0.8}]
+    clips[0]["explanations"][0]["boxes"] = [
+        {"frame": 1, "time_seconds": 1 / fps, "box_xyxy_px": [30.0, 20.0, 70.0, 60.5], "score": 0.8}
+    ]
     return {
-        "contract_version": 1,
+        "contract_version": CONTRACT_VERSION,
         "status": "ok",
         "request_id": None,
         "model": {
@@ -172,6 +173,12 @@ def make_envelope(
             "padded_frames": -num_frames % CLIP_LENGTH,
             "labels": [{"index": 2, "label": "wave", "score": 0.75}],
             "tubes": [],
+        },
+        "attribution": {
+            "method": "sum3dcam",
+            "taps": ["layer1", "layer2"],
+            "coordinates": "half-pixel",
+            "normalisation": "clip",
         },
         "clips": clips,
         "tensors": {},
@@ -202,7 +209,7 @@ def encode(envelope: dict[str, Any], tensors: dict[str, Any] | None = None) -> b
         name: {
             "dtype": str(value.dtype),
             "shape": list(value.shape),
-            "axes": "NTHW" if name.startswith("maps") else "Nthw",
+            "axes": "NETHW" if name.startswith("maps") else "NEthw",
         }
         for name, value in tensors.items()
     }
@@ -210,10 +217,12 @@ def encode(envelope: dict[str, Any], tensors: dict[str, Any] | None = None) -> b
 
 
 def blob_maps(num_clips: int, *, size_px: int = 56, centre_xy: tuple[float, float] = (0.25, 0.5)) -> Any:
-    """uint8 (N, CLIP_LENGTH, size, size): one round bright spot, centre given as a share of the sides."""
+    """uint8 (N, 1, CLIP_LENGTH, size, size): one round bright spot, centre given as a share of the sides."""
     at = (np.arange(size_px) + 0.5) / size_px
     spot_HW = np.exp(-((at[None] - centre_xy[0]) ** 2 + (at[:, None] - centre_xy[1]) ** 2) / (2 * 0.08**2))
-    return np.broadcast_to(np.rint(255 * spot_HW).astype(np.uint8), (num_clips, CLIP_LENGTH, size_px, size_px)).copy()
+    return np.broadcast_to(
+        np.rint(255 * spot_HW).astype(np.uint8), (num_clips, 1, CLIP_LENGTH, size_px, size_px)
+    ).copy()
 
 
 def write_video(

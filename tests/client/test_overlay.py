@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sum3dcam.client.overlay import contact_sheet, drawer, write_overlay
-from sum3dcam.client.prediction import read_reply
+from sum3dcam.client.reply import read_reply
 from sum3dcam.client.shading import TUBE_COLOURS
 from sum3dcam.client.source import SourceFrame
 from sum3dcam.errors import BadArrayError, BadOptionError, NoVideoFramesError, RequestError, UnreadableMediaError
@@ -52,7 +52,7 @@ def test_size_rate_and_number_of_frames_are_the_sources(make: Any, tmp_path: Pat
 def test_the_spot_is_warm_and_what_lies_outside_the_region_is_unchanged(make: Any, tmp_path: Path) -> None:
     source = make.video(tmp_path / "source.mp4", make.grey_frames(6))
     envelope = make.envelope()
-    envelope["clips"][0]["boxes"] = []
+    envelope["clips"][0]["explanations"][0]["boxes"] = []
     prediction = read_reply(make.reply(envelope, {"maps": make.blob_maps(2, centre_xy=(0.25, 0.5))}))
     write_overlay(prediction, source=source, output=tmp_path / "out.mp4")
     _, before = _decode(source)
@@ -71,11 +71,11 @@ def test_the_spot_is_warm_and_what_lies_outside_the_region_is_unchanged(make: An
 
 def test_each_frame_wears_its_own_map(make: Any, tmp_path: Path) -> None:
     source = make.video(tmp_path / "source.mp4", make.grey_frames(10))
-    maps = np.zeros((3, make.clip_length, 60, 60), np.uint8)
+    maps = np.zeros((3, 1, make.clip_length, 60, 60), np.uint8)
     for frame in range(10):  # one bright row of cells per frame, each 6 cells (12 source pixels) lower
-        maps[frame // make.clip_length, frame % make.clip_length, 6 * frame : 6 * frame + 6] = 255
+        maps[frame // make.clip_length, 0, frame % make.clip_length, 6 * frame : 6 * frame + 6] = 255
     envelope = make.envelope(num_frames=10)
-    envelope["clips"][0]["boxes"] = []
+    envelope["clips"][0]["explanations"][0]["boxes"] = []
     prediction = read_reply(make.reply(envelope, {"maps": maps}))
     write_overlay(prediction, source=source, output=tmp_path / "out.mp4")
     _, frames = _decode(tmp_path / "out.mp4")
@@ -96,9 +96,9 @@ def _rows_of_heat(frames: Any) -> list[float]:
 
 def _striped(num_clips: int, length: int) -> Any:
     """Maps (N,T,60,60): place p of the video has a warm stripe of four cells whose mean row is 10 + 6 p."""
-    maps = np.zeros((num_clips, length, 60, 60), np.uint8)
+    maps = np.zeros((num_clips, 1, length, 60, 60), np.uint8)
     for place in range(num_clips * length):
-        maps[place // length, place % length, 8 + 6 * place : 12 + 6 * place] = 255
+        maps[place // length, 0, place % length, 8 + 6 * place : 12 + 6 * place] = 255
     return maps
 
 
@@ -142,7 +142,7 @@ def test_each_source_frame_wears_the_map_of_the_place_that_shows_it(make: Any, t
 
 def test_boxes_are_on_their_frame_alone(make: Any, tmp_path: Path) -> None:
     source = make.video(tmp_path / "source.mp4", [np.full((120, 160, 3), 128, np.uint8)] * 6)
-    maps = np.zeros((2, make.clip_length, 56, 56), np.uint8)
+    maps = np.zeros((2, 1, make.clip_length, 56, 56), np.uint8)
     prediction = read_reply(make.reply(make.envelope(), {"maps": maps}))
     write_overlay(prediction, source=source, output=tmp_path / "out.mp4")
     _, frames = _decode(tmp_path / "out.mp4")
@@ -155,7 +155,7 @@ def test_boxes_are_on_their_frame_alone(make: Any, tmp_path: Path) -> None:
 def test_tubes_take_the_place_of_the_clips_boxes_each_in_its_colour(make: Any) -> None:
     envelope = make.envelope()
     envelope["video"]["tubes"] = [make.tube(1, 2, x=100.0, y=40.0), make.tube(2, 3, x=100.0, y=60.0)]
-    maps = np.zeros((2, make.clip_length, 56, 56), np.uint8)
+    maps = np.zeros((2, 1, make.clip_length, 56, 56), np.uint8)
     draw = drawer(read_reply(make.reply(envelope, {"maps": maps})))
     frames = []
     for index in range(6):
@@ -219,7 +219,7 @@ def test_a_sideways_recording_is_drawn_upright(make: Any, tmp_path: Path) -> Non
     source = make.video(tmp_path / "source.mp4", [stored] * 4)
     _turn(source)
     envelope = make.envelope(num_frames=4, width_px=120, height_px=160, map_region_xyxy_px=[0.0, 20.0, 120.0, 140.0])
-    maps = np.zeros((1, make.clip_length, 56, 56), np.uint8)
+    maps = np.zeros((1, 1, make.clip_length, 56, 56), np.uint8)
     write_overlay(read_reply(make.reply(envelope, {"maps": maps})), source=source, output=tmp_path / "out.mp4")
     facts, frames = _decode(tmp_path / "out.mp4")
     assert facts["size"] == (120, 160)

@@ -5,19 +5,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sum3dcam.client.prediction import Box, Explained, read_reply
+from sum3dcam.client.prediction import Attribution, Box, Explained, Explanation
+from sum3dcam.client.reply import read_reply
 from sum3dcam.errors import ServerError
 
 
 def test_a_labels_reply_has_neither_maps_nor_grids(make: Any) -> None:
-    envelope = make.envelope(map_region_xyxy_px=None)
+    envelope = make.envelope(map_region_xyxy_px=None, attribution=None)
     for clip in envelope["clips"]:
-        clip.update(explained=None, method=None, taps=[], empty_taps=[], boxes=[])
+        clip.update(explanations=[])
     prediction = read_reply(make.reply(envelope))
-    assert prediction.maps_NTHW is None
+    assert prediction.maps_NETHW is None
     assert prediction.grids == {}
     assert prediction.map_region_xyxy_px is None
-    assert prediction.clips[0].explained is None
+    assert prediction.clips[0].explanations == ()
+    assert prediction.attribution is None
 
 
 def test_a_source_without_a_clock_has_no_times(make: Any) -> None:
@@ -33,24 +35,24 @@ def test_a_source_without_a_clock_has_no_times(make: Any) -> None:
 def test_float_maps_are_given_as_float32(make: Any, dtype: Any) -> None:
     maps = (make.blob_maps(2) / 255.0).astype(dtype)
     prediction = read_reply(make.reply(make.envelope(), {"maps": maps}))
-    assert prediction.maps_NTHW is not None
-    np.testing.assert_array_equal(prediction.maps_NTHW, maps.astype(np.float32))
+    assert prediction.maps_NETHW is not None
+    np.testing.assert_array_equal(prediction.maps_NETHW, maps.astype(np.float32))
 
 
 def test_grids_are_not_maps(make: Any) -> None:
     grids = {
-        "activation_layer1": np.ones((2, 2, 3, 3), np.float32),
-        "gradient_layer1": np.ones((2, 2, 3, 3), np.float32),
+        "activation_layer1": np.ones((2, 1, 2, 3, 3), np.float32),
+        "gradient_layer1": np.ones((2, 1, 2, 3, 3), np.float32),
     }
     prediction = read_reply(make.reply(make.envelope(), grids))
-    assert prediction.maps_NTHW is None
+    assert prediction.maps_NETHW is None
     assert set(prediction.grids) == set(grids)
 
 
 def test_tensors_are_dropped_and_the_answer_stays(make: Any) -> None:
     prediction = read_reply(make.reply(make.envelope(), {"maps": make.blob_maps(2)}))
     kept = prediction.without_tensors()
-    assert kept.maps_NTHW is None
+    assert kept.maps_NETHW is None
     assert kept.clips == prediction.clips
 
 
@@ -62,13 +64,13 @@ def test_a_reply_without_a_promised_key_is_refused(make: Any) -> None:
 
 
 def test_tensors_for_another_number_of_clips_are_refused(make: Any) -> None:
-    with pytest.raises(ServerError, match="each of 2 clips"):
+    with pytest.raises(ServerError, match="\\(2, 1\\)"):
         read_reply(make.reply(make.envelope(), {"maps": make.blob_maps(3)}))
 
 
 def test_another_contract_version_is_refused(make: Any) -> None:
     with pytest.raises(ServerError):
-        read_reply(make.reply(make.envelope(contract_version=2)))
+        read_reply(make.reply(make.envelope(contract_version=1)))
 
 
 def test_each_clip_names_the_source_frame_at_each_of_its_places(make: Any) -> None:
@@ -98,6 +100,25 @@ def test_maps_of_streams_are_neither_grids_nor_the_map_over_all(make: Any) -> No
 
 def test_a_reply_about_one_stream_has_no_map_of_streams(make: Any) -> None:
     assert read_reply(make.reply(make.envelope(), {"maps": make.blob_maps(2)})).stream_maps == {}
+
+
+def test_each_class_explained_has_its_own_boxes(make: Any) -> None:
+    envelope = make.envelope()
+    for clip in envelope["clips"]:
+        clip["explanations"].append({"index": 0, "label": "jump", "score": 0.25, "empty_taps": [], "boxes": []})
+    prediction = read_reply(make.reply(envelope))
+    first, second = prediction.clips[0].explanations
+    assert first == Explanation(
+        index=2,
+        label="wave",
+        score=0.75,
+        empty_taps=("layer2",),
+        boxes=(Box(frame=1, time_seconds=0.04, box_xyxy_px=(30.0, 20.0, 70.0, 60.5), score=0.8),),
+    )
+    assert (second.label, second.boxes) == ("jump", ())
+    assert prediction.attribution == Attribution("sum3dcam", ("layer1", "layer2"), "half-pixel", "clip")
+    with pytest.raises(ServerError, match=r"\(2, 2\)"):  # one map where two classes were explained
+        read_reply(make.reply(envelope, {"maps": make.blob_maps(2)}))
 
 
 def test_tubes_are_read_in_the_servers_order(make: Any) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sum3dcam.attribution.maps import build_maps
-from sum3dcam.client.prediction import read_reply
 from sum3dcam.client.rebuild import rebuild_maps, rebuild_stream_maps
-from sum3dcam.errors import RequestError
+from sum3dcam.client.reply import read_reply
+from sum3dcam.errors import BadOptionError, RequestError
 
 SIZE_PX = 24
 
@@ -17,7 +17,7 @@ def _grids(num_clips: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     shapes = {"layer1": (2, 6, 6), "layer2": (1, 3, 3)}
     return {
-        f"{grid}_{tap}": rng.standard_normal((num_clips, *shape)).astype(np.float32)
+        f"{grid}_{tap}": rng.standard_normal((num_clips, 1, *shape)).astype(np.float32)
         for tap, shape in shapes.items()
         for grid in ("activation", "gradient")
     }
@@ -30,13 +30,61 @@ def test_rebuilt_maps_equal_the_servers(make: Any, named_by: str) -> None:
     prediction = read_reply(make.reply(make.envelope(model=model), grids))
     rebuilt = rebuild_maps(prediction, size_px=None if named_by == "server" else SIZE_PX)
     # Oracle: what the server calls on the same grids, so the bits are equal.
-    server = build_maps(grids, taps=["layer1", "layer2"], method="sum3dcam", num_frames=4, size_px=SIZE_PX)
-    np.testing.assert_array_equal(rebuilt, server.maps_BTHW)
+    first = {name: grid[:, 0] for name, grid in grids.items()}
+    server = build_maps(first, taps=["layer1", "layer2"], method="sum3dcam", num_frames=4, size_px=SIZE_PX)
+    np.testing.assert_array_equal(rebuilt[:, 0], server.maps_BTHW)
+
+
+def test_of_several_classes_each_has_its_own_map(make: Any) -> None:
+    one, two = _grids(2), {name: -grid for name, grid in _grids(2).items()}
+    grids = {name: np.concatenate([one[name], two[name]], axis=1) for name in one}
+    envelope = make.envelope(model={"name": "m", "size_px": SIZE_PX})
+    for clip in envelope["clips"]:
+        clip["explanations"] *= 2
+    rebuilt = rebuild_maps(read_reply(make.reply(envelope, grids)))
+    assert rebuilt.shape == (2, 2, 4, SIZE_PX, SIZE_PX)
+    for place, of_class in enumerate((one, two)):
+        alone = rebuild_maps(read_reply(make.reply(make.envelope(model={"name": "m", "size_px": SIZE_PX}), of_class)))
+        np.testing.assert_array_equal(rebuilt[:, place], alone[:, 0])
+
+
+def test_the_grids_also_give_other_maps_than_the_one_asked_for(make: Any) -> None:
+    grids = _grids(2)
+    prediction = read_reply(make.reply(make.envelope(model={"name": "m", "size_px": SIZE_PX}), grids))
+    rebuilt = rebuild_maps(prediction, method="counterfactual", taps=["layer1"])
+    first = {name: grid[:, 0] for name, grid in grids.items()}
+    server = build_maps(first, taps=["layer1"], method="counterfactual", num_frames=4, size_px=SIZE_PX)
+    np.testing.assert_array_equal(rebuilt[:, 0], server.maps_BTHW)
+    with pytest.raises(BadOptionError, match="taps"):
+        rebuild_maps(prediction, method="layercam", taps=["layer1"])  # its grids did not come
+
+
+def test_how_the_server_interpolates_and_divides_is_kept(make: Any) -> None:
+    grids = _grids(2)
+    envelope = make.envelope(model={"name": "m", "size_px": SIZE_PX})
+    envelope["attribution"] |= {"coordinates": "corners", "normalisation": "frame"}
+    first = {name: grid[:, 0] for name, grid in grids.items()}
+    server = build_maps(
+        first,
+        taps=["layer1", "layer2"],
+        method="sum3dcam",
+        num_frames=4,
+        size_px=SIZE_PX,
+        coordinates="corners",
+        normalisation="frame",
+    )
+    np.testing.assert_array_equal(rebuild_maps(read_reply(make.reply(envelope, grids)))[:, 0], server.maps_BTHW)
+
+
+def test_maps_give_no_others(make: Any) -> None:
+    prediction = read_reply(make.reply(make.envelope(), {"maps": make.blob_maps(2)}))
+    with pytest.raises(RequestError, match="explain='grids'"):
+        rebuild_maps(prediction, method="gradcam")
 
 
 def test_maps_that_came_are_given_as_they_are(make: Any) -> None:
     prediction = read_reply(make.reply(make.envelope(), {"maps": make.blob_maps(2)}))
-    assert rebuild_maps(prediction) is prediction.maps_NTHW
+    assert rebuild_maps(prediction) is prediction.maps_NETHW
 
 
 def test_a_reply_without_tensors_is_refused(make: Any) -> None:
@@ -56,8 +104,9 @@ def test_rebuilt_maps_of_streams_equal_the_servers(make: Any) -> None:
     assert set(rebuilt) == {"rgb", "flow"}
     for stream, tap in (("rgb", "layer1"), ("flow", "layer2")):
         # Oracle: what the server calls on the grids of that stream's taps, so the bits are equal.
-        server = build_maps(grids, taps=[tap], method="sum3dcam", num_frames=4, size_px=SIZE_PX)
-        np.testing.assert_array_equal(rebuilt[stream], server.maps_BTHW)
+        first = {name: grid[:, 0] for name, grid in grids.items()}
+        server = build_maps(first, taps=[tap], method="sum3dcam", num_frames=4, size_px=SIZE_PX)
+        np.testing.assert_array_equal(rebuilt[stream][:, 0], server.maps_BTHW)
 
 
 def test_maps_of_streams_that_came_are_given_as_they_are(make: Any) -> None:

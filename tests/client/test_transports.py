@@ -56,13 +56,13 @@ def test_the_prediction_holds_what_the_envelope_and_the_tensors_say(fake: Any, m
     assert (prediction.video.num_frames, prediction.video.padded_frames, prediction.clip_length) == (6, 2, 4)
     assert [(clip.start_frame, clip.end_frame) for clip in prediction.clips] == [(0, 4), (4, 6)]
     assert prediction.clips[0].labels[0].label == "wave"
-    assert prediction.clips[0].explained is not None
-    assert prediction.clips[0].empty_taps == ("layer2",)
-    assert prediction.clips[0].boxes[0].box_xyxy_px == (30.0, 20.0, 70.0, 60.5)
-    assert prediction.maps_NTHW is not None
-    assert prediction.maps_NTHW.dtype == np.float32
+    (explanation,) = prediction.clips[0].explanations
+    assert explanation.empty_taps == ("layer2",)
+    assert explanation.boxes[0].box_xyxy_px == (30.0, 20.0, 70.0, 60.5)
+    assert prediction.maps_NETHW is not None
+    assert prediction.maps_NETHW.dtype == np.float32
     # Oracle: the contract's u8 coding, round(255 * map); float32 division is exact to one unit in the last place.
-    np.testing.assert_allclose(prediction.maps_NTHW, maps / 255.0, rtol=1e-6)
+    np.testing.assert_allclose(prediction.maps_NETHW, maps / 255.0, rtol=1e-6)
 
 
 def test_an_error_envelope_becomes_the_error_it_names(fake: Any) -> None:
@@ -173,10 +173,10 @@ def test_a_reply_beyond_the_limit_is_too_large(fake: Any, make: Any) -> None:
 
 
 def test_messages_above_grpcs_own_four_megabytes_pass_both_ways(fake: Any, make: Any) -> None:
-    maps = np.zeros((5, make.clip_length, 512, 512), np.uint8)
+    maps = np.zeros((5, 1, make.clip_length, 512, 512), np.uint8)
     fake.script.reply = make.reply(make.envelope(num_frames=20), {"maps": maps})
     with fake.client() as client:
         prediction = client.predict(bytes(5_000_000))
-    assert prediction.maps_NTHW is not None
-    assert prediction.maps_NTHW.shape == maps.shape
+    assert prediction.maps_NETHW is not None
+    assert prediction.maps_NETHW.shape == maps.shape
     assert len(fake.script.requests[0]["data"]) == 5_000_000

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from sum3dcam.client.overlay import write_overlay
-from sum3dcam.client.prediction import Prediction, read_reply
+from sum3dcam.client.prediction import Prediction
 from sum3dcam.client.rebuild import rebuild_maps, rebuild_stream_maps
+from sum3dcam.client.reply import read_reply
 from sum3dcam.client.request import Options
 from sum3dcam.contract import (
     BOX_MODES,
@@ -104,27 +105,28 @@ def test_labels_alone_are_read(ask: Any) -> None:
     assert prediction.video.labels[0].score == pytest.approx(np.exp(2) / (1 + np.exp(2)))
     assert (prediction.video.width_px, prediction.video.height_px, prediction.video.fps) == (160, 120, 25.0)
     assert prediction.clip_length == CLIP_LENGTH
-    assert prediction.maps_NTHW is None
+    assert prediction.maps_NETHW is None
 
 
 def test_boxes_lie_in_the_source_and_in_their_clip(ask: Any) -> None:
     prediction = ask(explain="boxes", target="jump")
-    assert [clip.explained.label for clip in prediction.clips] == ["jump", "jump"]
+    assert [clip.explanations[0].label for clip in prediction.clips] == ["jump", "jump"]
     assert prediction.map_region_xyxy_px == pytest.approx((20, 0, 140, 120), abs=3)
     for clip in prediction.clips:
-        assert clip.boxes
-        assert all(clip.start_frame <= box.frame < clip.end_frame for box in clip.boxes)
+        (explanation,) = clip.explanations
+        assert explanation.boxes
+        assert all(clip.start_frame <= box.frame < clip.end_frame for box in explanation.boxes)
 
 
 @pytest.mark.parametrize("method", ["sum3dcam", "sum3dcam-elementwise"])
 def test_maps_rebuilt_from_a_grids_reply_are_the_maps_of_a_maps_reply(ask: Any, method: str) -> None:
     sent = ask(explain="maps", map_dtype="f32", method=method)
     rebuilt = rebuild_maps(ask(explain="grids", method=method))
-    assert rebuilt.shape == (2, CLIP_LENGTH, SIZE_PX, SIZE_PX)
+    assert rebuilt.shape == (2, 1, CLIP_LENGTH, SIZE_PX, SIZE_PX)
     # Oracle: the server's own maps, made by the same function from the same float32 grids: equal bits.
-    np.testing.assert_array_equal(rebuilt, sent.maps_NTHW)
+    np.testing.assert_array_equal(rebuilt, sent.maps_NETHW)
     # u8 rounds to the nearest of 255 steps.
-    np.testing.assert_allclose(ask(explain="maps", method=method).maps_NTHW, rebuilt, atol=0.5 / 255 + 1e-6)
+    np.testing.assert_allclose(ask(explain="maps", method=method).maps_NETHW, rebuilt, atol=0.5 / 255 + 1e-6)
 
 
 TWO_STREAMS = (Tap("layer1", 8, (2, 8, 8)), Tap("layer2", 16, (1, 4, 4)), Tap("flow_layer1", 8, (2, 8, 8), "flow"))
@@ -140,7 +142,7 @@ def test_maps_of_streams_rebuilt_from_grids_are_those_that_the_server_sends(ask_
     # Oracle: the server's own maps, made by the same function from the same float32 grids: equal bits.
     for stream in rebuilt:
         np.testing.assert_array_equal(rebuilt[stream], sent.stream_maps[stream])
-    np.testing.assert_array_equal(rebuild_maps(grids), sent.maps_NTHW)
+    np.testing.assert_array_equal(rebuild_maps(grids), sent.maps_NETHW)
     assert rebuild_stream_maps(sent) is sent.stream_maps
 
 
@@ -162,8 +164,8 @@ def test_another_rate_or_clip_length_is_read_and_drawn(
     assert [clip.frames for clip in prediction.clips] == frames
     assert (prediction.video.num_frames, prediction.clips[-1].end_frame) == (6, 6)
     assert prediction.clip_length == clip_length
-    assert rebuild_maps(prediction).shape == (len(frames), clip_length, SIZE_PX, SIZE_PX)
-    boxed = [box.frame for clip in prediction.clips for box in clip.boxes]
+    assert rebuild_maps(prediction).shape == (len(frames), 1, clip_length, SIZE_PX, SIZE_PX)
+    boxed = [box.frame for clip in prediction.clips for box in clip.explanations[0].boxes]
     assert len(boxed) == len(set(boxed))
     assert set(boxed) <= {frame for clip in frames for frame in clip}
     write_overlay(prediction, source=tmp_path / "source.mp4", output=tmp_path / "out.mp4")
@@ -189,7 +191,7 @@ def test_the_client_knows_the_servers_options() -> None:
 @pytest.mark.parametrize("tubes", ["linked", "smoothed"])
 def test_every_box_of_every_clip_is_in_exactly_one_tube(ask: Any, box_mode: str, tubes: str) -> None:
     prediction = ask(explain="boxes", method="layercam", box_mode=box_mode, tubes=tubes)
-    of_clips = [(box.frame, box.score) for clip in prediction.clips for box in clip.boxes]
+    of_clips = [(box.frame, box.score) for clip in prediction.clips for box in clip.explanations[0].boxes]
     of_tubes = [(box.frame, box.score) for tube in prediction.video.tubes for box in tube.boxes]
     assert len(of_clips) >= 6
     assert sorted(of_tubes) == sorted(of_clips)

@@ -8,7 +8,6 @@ import numpy as np
 from sum3dcam.wire import decode_reply
 
 MAPS = {"explain": "maps", "map_dtype": "f32"}
-GRIDS = {"explain": "grids"}
 BOXES = {"explain": "boxes", "request_id": "same"}
 
 
@@ -28,9 +27,9 @@ def test_alone_in_a_batch_over_http_and_over_grpc(
     alone = [http(video, MAPS).body for video in videos]
     assert all(items == 1 for items, _ in batches())
     envelope, tensors = decode_reply(alone[0])
-    assert tensors["maps"].shape == (1, 16, 112, 112)
+    assert tensors["maps"].shape == (1, 1, 16, 112, 112)
     assert tensors["maps"].max() == 1.0
-    assert envelope["clips"][0]["boxes"]
+    assert envelope["clips"][0]["explanations"][0]["boxes"]
 
     in_batch = {"http": together(http, [(video, MAPS) for video in videos])}
     in_batch["grpc"] = together(grpc_send, [(video, MAPS) for video in videos])
@@ -48,20 +47,26 @@ def test_items_of_a_batch_keep_their_own_options(videos: list[bytes], http: Any,
     wishes = [
         {"explain": "none"},
         BOXES,
-        MAPS,
-        GRIDS,
+        {"explain": "maps", "target": "top-3", "method": "sum3dcam-elementwise", "taps": "layer1,layer2"},
+        {"explain": "grids", "method": "avgpool-3dcam", "target": f"{label['label']},top"},
         {"explain": "boxes", "target": str(label["index"])},
-        {"explain": "boxes", "target": label["label"]},
-        {"explain": "boxes", "method": "gradcam", "top_k": "1"},
-        {"explain": "boxes", "box_mode": "all", "threshold": "0.9", "tubes": "smoothed"},
+        {"explain": "boxes", "target": label["label"], "tubes": "smoothed"},
+        {"explain": "boxes", "method": "gradcam", "top_k": "1", "box_mode": "all", "threshold": "0.9"},
+        {"explain": "maps", "method": "counterfactual", "coordinates": "corners", "normalisation": "frame"},
     ]
     alone = [http(videos[0], wish).body for wish in wishes]
     replies = [reply.body for reply in together(http, [(videos[0], wish) for wish in wishes])]
     assert batches()[-1] == (len(wishes), 0)
     assert replies == alone
-    by_index, by_name = (decode_reply(reply)[0]["clips"][0]["explained"] for reply in replies[4:6])
-    assert by_index == by_name == {"index": label["index"], "label": label["label"]}
-    assert len(decode_reply(replies[6])[0]["video"]["labels"]) == 1
+    best, two, by_index, by_name, one, counterfactual = (decode_reply(reply) for reply in replies[2:])
+    ranked = [ranked["index"] for ranked in best[0]["video"]["labels"][:3]]
+    assert [explained["index"] for explained in best[0]["clips"][0]["explanations"]] == ranked
+    assert best[1]["maps"].shape == (1, 3, 16, 112, 112)
+    assert [explained["index"] for explained in two[0]["clips"][0]["explanations"]] == [label["index"], ranked[0]]
+    assert set(two[1]) == {"activation_layer4", "gradient_layer4"}
+    assert by_index[0]["clips"] == by_name[0]["clips"]
+    assert len(one[0]["video"]["labels"]) == 1
+    assert counterfactual[1]["maps"].max((3, 4)).tolist() == [[[255] * 16]]  # each frame by its own max
 
 
 def test_npy_clips_and_their_video_give_the_same_maps(videos: list[bytes], http: Any, npy_of: Any) -> None:

@@ -66,8 +66,14 @@ def _answer(
         grid_name(grid, tap.name): np.ones((items, *tap.grid_thw), np.float32) for tap in card.taps for grid in GRIDS
     }
     outputs |= {LOGITS: np.zeros((items, 2), np.float32), EXPLAINED: np.array(explained or [0] * items, np.int64)}
+    outputs = {name: values[:, None] for name, values in outputs.items()}  # one class of each clip
     engine: Any = SimpleNamespace(card=card, name="fake", provider="cpu", sha256="0" * 64)
     return build_answer(request, outputs, engine=engine)
+
+
+def _boxes(envelope: dict[str, Any]) -> list[Any]:
+    """Those of each clip's one explanation."""
+    return [explanation["boxes"] for (explanation,) in _told(envelope, "explanations")]
 
 
 def _told(envelope: dict[str, Any], key: str) -> list[Any]:
@@ -83,7 +89,7 @@ def test_frames_that_were_dropped_belong_to_the_clip_before_and_have_no_box() ->
     assert _told(envelope, "end_frame") == [4, 8, 11]
     assert _told(envelope, "start_seconds") == [0.0, 0.4, 0.8]
     assert _told(envelope, "end_seconds") == [0.4, 0.8, 1.1]
-    boxes = [[(box["frame"], box["time_seconds"]) for box in clip["boxes"]] for clip in envelope["clips"]]
+    boxes = [[(box["frame"], box["time_seconds"]) for box in boxes] for boxes in _boxes(envelope)]
     assert boxes == [[(0, 0.0), (2, 0.2)], [(4, 0.4), (6, 0.6)], [(8, 0.8)]]
     assert (envelope["video"]["num_frames"], envelope["video"]["padded_frames"]) == (11, 1)
     assert (envelope["video"]["fps"], envelope["video"]["duration_seconds"]) == (10.0, 1.1)
@@ -98,7 +104,7 @@ def test_a_frame_that_is_repeated_has_the_boxes_of_its_first_place_alone() -> No
         *((0, 2), (1, 3)),  # both show frame 1
         (3, 4),
     ]
-    assert [[box["frame"] for box in clip["boxes"]] for clip in envelope["clips"]] == [[0, 1], [2], [3]]
+    assert [[box["frame"] for box in boxes] for boxes in _boxes(envelope)] == [[0, 1], [2], [3]]
 
 
 def test_a_later_place_gives_no_box_where_the_first_has_none() -> None:
@@ -109,16 +115,16 @@ def test_a_later_place_gives_no_box_where_the_first_has_none() -> None:
     envelope, tensors = _answer(
         card, source_frames=(0, 0), num_source_frames=1, outputs=outputs, explain="maps", threshold="0.5"
     )
-    assert tensors["maps"][0, :, 0, 0].tolist() == [0, 255]
-    assert envelope["clips"][0]["boxes"] == []
+    assert tensors["maps"][0, 0, :, 0, 0].tolist() == [0, 255]
+    assert _boxes(envelope)[0] == []
 
 
 def test_a_network_of_single_frames_has_a_clip_for_each() -> None:
     envelope, tensors = _answer(_card(clip_length=1), source_frames=(0, 1, 2), num_source_frames=3, explain="maps")
     assert _told(envelope, "frames") == [[0], [1], [2]]
     assert _told(envelope, "end_frame") == [1, 2, 3]
-    assert [[box["frame"] for box in clip["boxes"]] for clip in envelope["clips"]] == [[0], [1], [2]]
-    assert tensors["maps"].shape == (3, 1, SIZE_PX, SIZE_PX)
+    assert [[box["frame"] for box in boxes] for boxes in _boxes(envelope)] == [[0], [1], [2]]
+    assert tensors["maps"].shape == (3, 1, 1, SIZE_PX, SIZE_PX)
 
 
 def _random_outputs(card: Card, *, items: int) -> dict[str, Any]:
@@ -148,13 +154,13 @@ def test_taps_of_two_streams_give_a_map_of_each_beside_the_one_over_all(map_dtyp
         # Oracle: the sum over those taps alone; each is divided by its own max.
         names = [tap.name for tap in taps]
         expected = build_maps(outputs, taps=names, method="sum3dcam", num_frames=4, size_px=SIZE_PX).maps_BTHW
-        got = tensors[name] / np.float32({"u8": 255}.get(map_dtype, 1))
+        got = tensors[name][:, 0] / np.float32({"u8": 255}.get(map_dtype, 1))
         np.testing.assert_allclose(got, expected, rtol=0, atol=step)
         assert got.max() == 1.0
         assert envelope["tensors"][name] == {
             "dtype": str(tensors[name].dtype),
-            "shape": [2, 4, SIZE_PX, SIZE_PX],
-            "axes": "NTHW",
+            "shape": [2, 1, 4, SIZE_PX, SIZE_PX],
+            "axes": "NETHW",
         }
     assert (tensors["maps_rgb"] != tensors["maps_flow"]).any()
 
@@ -176,7 +182,7 @@ def test_boxes_are_those_of_the_map_over_all_streams() -> None:
     envelope, _ = _answer(
         card, source_frames=(0,), num_source_frames=1, outputs=outputs, explain="boxes", threshold="0.9"
     )
-    (box,) = envelope["clips"][0]["boxes"]
+    (box,) = _boxes(envelope)[0]
     # One stream sees the top left, the other the bottom right: the union is the whole square.
     assert box["box_xyxy_px"] == [0.0, 0.0, SIZE_PX, SIZE_PX]
 
@@ -185,7 +191,7 @@ def test_grids_are_described_and_the_reply_names_the_stream_of_each_tap() -> Non
     card = _card(clip_length=4, taps=RGB + FLOW)
     envelope, tensors = _answer(card, source_frames=(0, 1, 2, 3), num_source_frames=4, explain="grids")
     assert set(tensors) == {grid_name(grid, tap.name) for grid in ("activation", "gradient") for tap in card.taps}
-    assert {told["axes"] for told in envelope["tensors"].values()} == {"Nthw"}
+    assert {told["axes"] for told in envelope["tensors"].values()} == {"NEthw"}
     assert envelope["model"]["tap_streams"] == {
         "layer1": "rgb",
         "layer2": "rgb",
@@ -221,7 +227,7 @@ def test_a_tube_runs_on_through_the_clips_of_a_video(explain: str) -> None:
         _card(clip_length=2), source_frames=(0, 1, 2, 3, 4), num_source_frames=5, explain=explain, tubes="linked"
     )
     (tube,) = envelope["video"]["tubes"]
-    boxes = [box for clip in envelope["clips"] for box in clip["boxes"]]
+    boxes = [box for boxes in _boxes(envelope) for box in boxes]
     assert tube == {
         "explained": {"index": 0, "label": "left"},
         "start_frame": 0,

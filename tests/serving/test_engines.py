@@ -67,7 +67,7 @@ def test_artefact_without_a_card_is_refused(tmp_path: Path, write_tiny: Write) -
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"contract_version": 2}, "contract version"),
+        ({"contract_version": 1}, "contract version"),
         ({"preprocessing": "fisheye"}, "frames"),
         ({"graph": "labels"}, "inputs"),
     ],

@@ -1,12 +1,13 @@
 """Options: what each key takes, its default, and the error that names the key."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from sum3dcam.contract import OPTION_KEYS, TOP_CLASS, Card, Tap
 from sum3dcam.errors import BadOptionError, UnknownOptionError
-from sum3dcam.serving.options import parse_options
+from sum3dcam.serving.options import MAX_EXPLAINED, parse_options
 
 
 @pytest.fixture
@@ -14,7 +15,7 @@ def card() -> Card:
     return Card(
         graph="explain",
         model="m",
-        labels=("left", "right", "7", "still", "wave", "kick"),
+        labels=("left", "right", "7", "left, right", "wave", "kick"),
         num_frames=4,
         size_px=16,
         streams=("rgb",),
@@ -30,7 +31,7 @@ def card() -> Card:
 def test_defaults(card: Card) -> None:
     options = parse_options({"data": b"..."}, card=card)
     assert (options.explain, options.method, options.taps) == ("none", "sum3dcam", ("layer1", "layer2"))
-    assert (options.target, options.top_k, options.threshold) == (TOP_CLASS, 5, None)
+    assert (options.targets, options.top_k, options.threshold) == ((TOP_CLASS,), 5, None)
     assert (options.box_mode, options.map_dtype, options.format) == ("union", "u8", "json")
     assert options.tubes == "none"
     assert (options.deadline_ms, options.request_id) == (None, None)
@@ -43,11 +44,6 @@ def test_defaults(card: Card) -> None:
         ("method", "layercam", "layercam"),
         ("taps", "layer2", ("layer2",)),
         ("taps", "layer2, layer1", ("layer2", "layer1")),
-        ("target", "top", TOP_CLASS),
-        ("target", "0", 0),
-        ("target", "5", 5),
-        ("target", "right", 1),
-        ("target", "7", 2),  # a label wins over an index
         ("top_k", "6", 6),
         ("threshold", "0.25", 0.25),
         ("threshold", "1", 1.0),
@@ -94,6 +90,17 @@ def test_format_follows_explain(explain: str, format: str | None, expected: str,
         ("target", "-1"),
         ("target", "jump"),
         ("target", "9" * 5000),
+        ("target", "top-0"),
+        ("target", "top-7"),
+        ("target", "top-"),
+        ("target", "top-three"),
+        ("target", "top-2,right"),
+        ("target", "0,0"),
+        ("target", "right,1"),
+        ("target", "right,"),
+        ("target", "," * 5000),
+        ("coordinates", "half"),
+        ("normalisation", "video"),
         ("top_k", "0"),
         ("top_k", "7"),
         ("top_k", "2.0"),
@@ -119,6 +126,33 @@ def test_bad_value_names_key_and_what_is_allowed(key: str, text: str, card: Card
     assert caught.value.got is not None
     assert len(str(caught.value.got)) <= 80
     assert caught.value.allowed is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "targets"),
+    [
+        ("top", (TOP_CLASS,)),
+        ("0", (0,)),
+        ("5", (5,)),
+        ("right", (1,)),
+        ("7", (2,)),  # a label wins over an index
+        ("left, right", (3,)),  # and a label with a comma over a list
+        ("top-1", (TOP_CLASS,)),
+        ("top-3", (TOP_CLASS, TOP_CLASS - 1, TOP_CLASS - 2)),
+        ("right,0, top", (1, 0, TOP_CLASS)),
+    ],
+)
+def test_targets_are_classes_or_the_best_ones(text: str, targets: tuple[int, ...], card: Card) -> None:
+    assert parse_options({"target": text}, card=card).targets == targets
+
+
+def test_more_classes_than_a_server_explains_are_refused(card: Card) -> None:
+    many = replace(card, labels=tuple(f"class {index}" for index in range(40)))
+    assert len(parse_options({"target": f"top-{MAX_EXPLAINED}"}, card=many).targets) == MAX_EXPLAINED
+    for text in (f"top-{MAX_EXPLAINED + 1}", ",".join(str(index) for index in range(MAX_EXPLAINED + 1))):
+        with pytest.raises(BadOptionError, match="target") as caught:
+            parse_options({"target": text}, card=many)
+        assert str(MAX_EXPLAINED) in str(caught.value.allowed)
 
 
 @pytest.mark.parametrize("tubes", ["none", "linked", "smoothed"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sum3dcam.attribution.maps import build_maps
-from sum3dcam.contract import JSON_TYPE, SAFETENSORS_TYPE
+from sum3dcam.contract import CONTRACT_VERSION, JSON_TYPE, SAFETENSORS_TYPE
 from sum3dcam.serving.predictor import Predictor
 from sum3dcam.serving.settings import Settings
 from sum3dcam.wire import decode_reply
@@ -33,7 +33,7 @@ def test_labels_only_reply(engines: Any, clip_bytes: Clip) -> None:
     (reply,) = Predictor(explain, labels).predict([{"body": clip_bytes(1, num_frames=6), "request_id": "r"}])
     assert (reply.content_type, reply.http_status) == (JSON_TYPE, 200)
     envelope = envelope_of(reply)
-    assert (envelope["contract_version"], envelope["status"], envelope["request_id"]) == (1, "ok", "r")
+    assert (envelope["contract_version"], envelope["status"], envelope["request_id"]) == (CONTRACT_VERSION, "ok", "r")
     assert envelope["model"]["name"] == "tiny"
     assert envelope["model"]["engine"] == "fake"
     assert envelope["video"]["num_frames"] == 6
@@ -41,7 +41,7 @@ def test_labels_only_reply(engines: Any, clip_bytes: Clip) -> None:
     first, second = envelope["clips"]
     assert (first["start_frame"], first["end_frame"], second["start_frame"], second["end_frame"]) == (0, 4, 4, 6)
     assert first["labels"][0]["label"] == "right"
-    assert (first["explained"], first["method"], first["boxes"]) == (None, None, [])
+    assert (envelope["attribution"], first["explanations"]) == (None, [])
     assert envelope["map_region_xyxy_px"] is None
     assert explain.batch_sizes == []  # nobody asked, nobody pays
 
@@ -72,9 +72,15 @@ def test_boxes_lie_where_the_explained_class_looks(engines: Any, npy: Any) -> No
     row = {"body": npy(frames), "explain": "boxes", "threshold": "0.5"}
     envelope = envelope_of(Predictor(*engines).predict([row])[0])
     assert envelope["map_region_xyxy_px"] == [16.0, 0.0, 48.0, 32.0]
-    first, second = envelope["clips"]
-    assert first["explained"] == {"index": 1, "label": "right"}
-    assert (first["method"], first["taps"], first["empty_taps"]) == ("sum3dcam", ["pool"], [])
+    (first,), (second,) = (clip["explanations"] for clip in envelope["clips"])
+    assert (first["index"], first["label"], first["empty_taps"]) == (1, "right", [])
+    assert first["score"] == envelope["clips"][0]["labels"][0]["score"]
+    assert envelope["attribution"] == {
+        "method": "sum3dcam",
+        "taps": ["pool"],
+        "coordinates": "half-pixel",
+        "normalisation": "clip",
+    }
     assert [box["frame"] for box in first["boxes"]] == [0, 1, 2, 3]
     # Two of the second clip's four frames are repeats beyond the video's end.
     assert [box["frame"] for box in second["boxes"]] == [4, 5]
@@ -97,7 +103,7 @@ def test_the_boxes_of_a_video_without_a_clock_are_a_tube(tubes: str, engines: An
     assert tube["explained"] == {"index": 1, "label": "right"}
     assert (tube["start_frame"], tube["end_frame"]) == (0, 6)
     assert (tube["start_seconds"], tube["end_seconds"]) == (None, None)
-    boxes = [box for clip in envelope["clips"] for box in clip["boxes"]]
+    boxes = [box for clip in envelope["clips"] for box in clip["explanations"][0]["boxes"]]
     assert [(box["frame"], box["score"]) for box in tube["boxes"]] == [(box["frame"], box["score"]) for box in boxes]
     assert tube["score"] == pytest.approx(np.mean([box["score"] for box in boxes]), abs=1e-12)  # float64, below 1
     for box, raw in zip(tube["boxes"], boxes, strict=True):
@@ -109,16 +115,55 @@ def test_target_by_label_or_index_is_what_is_explained(engines: Any, clip_bytes:
     rows = [{"body": clip_bytes(), "explain": "boxes", "target": target} for target in ("top", "right", "1", "still")]
     replies = Predictor(*engines).predict(rows)
     assert engines[0].targets == [-1, 1, 1, 2]
-    explained = [envelope_of(reply)["clips"][0]["explained"] for reply in replies]
+    explained = [envelope_of(reply)["clips"][0]["explanations"][0] for reply in replies]
     assert [item["index"] for item in explained] == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("max_batch_clips", [1, 3, 8])
+def test_each_of_several_classes_has_the_answer_that_it_has_alone(
+    max_batch_clips: int, engines: Any, clip_bytes: Clip
+) -> None:
+    # Two clips: bright above, then below, so that their best classes differ.
+    frames = np.concatenate([np.load(BytesIO(clip_bytes(seed))) for seed in (0, 1)])
+    buffer = BytesIO()
+    np.save(buffer, frames)
+    row = {"body": buffer.getvalue(), "explain": "maps", "map_dtype": "f32"}
+    predictor = Predictor(*engines, settings=Settings(max_batch_clips=max_batch_clips))
+    alone = [decode_reply(predictor.predict([{**row, "target": str(index)}])[0].body) for index in range(3)]
+    ranked, listed = (
+        decode_reply(reply.body)
+        for reply in predictor.predict([{**row, "target": "top-3"}, {**row, "target": "still,top"}])
+    )
+    for (envelope, tensors), orders in ((ranked, [[0, 1, 2], [1, 0, 2]]), (listed, [[2, 0], [2, 1]])):
+        for clip, order in enumerate(orders):
+            explanations = envelope["clips"][clip]["explanations"]
+            assert [explanation["index"] for explanation in explanations] == order
+            for place, index in enumerate(order):
+                assert explanations[place] == alone[index][0]["clips"][clip]["explanations"][0]
+                np.testing.assert_array_equal(tensors["maps"][clip, place], alone[index][1]["maps"][clip, 0])
+    scores = {label["index"]: label["score"] for label in ranked[0]["clips"][0]["labels"]}
+    assert [scores[each["index"]] for each in ranked[0]["clips"][0]["explanations"]] == sorted(scores.values())[::-1]
+
+
+def test_of_equally_good_classes_the_lower_index_comes_first(engines: Any, clip_bytes: Clip, npy: Any) -> None:
+    # Black: every logit is zero.
+    row = {"body": npy(np.zeros((4, 16, 16, 3), np.uint8)), "explain": "boxes", "target": "top-3"}
+    (clip,) = envelope_of(Predictor(*engines).predict([row])[0])["clips"]
+    assert [explanation["index"] for explanation in clip["explanations"]] == [0, 1, 2]
+    assert [label["index"] for label in clip["labels"]] == [0, 1, 2]
+
+
+def test_classes_cost_nothing_where_labels_alone_are_asked_for(engines: Any, clip_bytes: Clip) -> None:
+    Predictor(*engines).predict([{"body": clip_bytes(num_frames=8), "target": "top-3"}])
+    assert (sum(engines[0].batch_sizes), sum(engines[1].batch_sizes)) == (0, 2)
 
 
 def test_empty_tap_is_reported_and_gives_no_box(engines: Any, clip_bytes: Clip) -> None:
     # The gradient of class 2 is negative everywhere.
     row = {"body": clip_bytes(), "explain": "maps", "target": "still"}
     envelope, tensors = decode_reply(Predictor(*engines).predict([row])[0].body)
-    assert envelope["clips"][0]["empty_taps"] == ["pool"]
-    assert envelope["clips"][0]["boxes"] == []
+    (explanation,) = envelope["clips"][0]["explanations"]
+    assert (explanation["empty_taps"], explanation["boxes"]) == (["pool"], [])
     assert not tensors["maps"].any()
 
 
@@ -129,7 +174,7 @@ def test_maps_in_the_dtype_asked_for(name: str, dtype: Any, engines: Any, clip_b
     reply, exact = Predictor(*engines).predict(rows)
     assert reply.content_type == SAFETENSORS_TYPE
     envelope, tensors = decode_reply(reply.body)
-    assert envelope["tensors"]["maps"] == {"dtype": np.dtype(dtype).name, "shape": [2, 4, 16, 16], "axes": "NTHW"}
+    assert envelope["tensors"]["maps"] == {"dtype": np.dtype(dtype).name, "shape": [2, 1, 4, 16, 16], "axes": "NETHW"}
     assert tensors["maps"].dtype == dtype
     scale = 255 if name == "u8" else 1
     # Half a step of 1/255; float16 has 11 bits below 1.
@@ -148,10 +193,11 @@ def test_grids_reply_holds_what_the_method_reads_and_gives_its_maps(
     grids, maps = Predictor(*engines).predict([{**row, "explain": explain} for explain in ("grids", "maps")])
     envelope, tensors = decode_reply(grids.body)
     assert set(tensors) == set(envelope["tensors"]) == names
-    assert envelope["tensors"][min(names)] == {"dtype": "float32", "shape": [2, 2, 4, 4], "axes": "Nthw"}
-    assert envelope["clips"][0]["boxes"]
+    assert envelope["tensors"][min(names)] == {"dtype": "float32", "shape": [2, 1, 2, 4, 4], "axes": "NEthw"}
+    assert envelope["clips"][0]["explanations"][0]["boxes"]
+    tensors = {name: grid[:, 0] for name, grid in tensors.items()}
     rebuilt = build_maps(tensors, taps=["pool"], method=method, num_frames=4, size_px=16).maps_BTHW
-    np.testing.assert_array_equal(rebuilt, decode_reply(maps.body)[1]["maps"])
+    np.testing.assert_array_equal(rebuilt, decode_reply(maps.body)[1]["maps"][:, 0])
 
 
 @pytest.mark.parametrize("max_batch_clips", [1, 3, 8])

@@ -18,7 +18,7 @@ def test_archives_artefact_and_configuration_answer(tiny_folder: Path, clip_byte
     good, too_long = predictor.predict(rows)
     envelope, tensors = decode_reply(good.body)
     assert (envelope["model"]["engine"], envelope["model"]["provider"]) == ("onnxruntime", "CPUExecutionProvider")
-    assert tensors["maps"].shape == (1, 4, 16, 16)
+    assert tensors["maps"].shape == (1, 1, 4, 16, 16)
     with pytest.raises(TooLargeError, match="frames"):
         decode_reply(too_long.body)
 

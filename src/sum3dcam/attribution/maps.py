@@ -6,102 +6,83 @@ product of Sum3DCAM do not commute with interpolation, the channel sum does, so 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from sum3dcam.contract import EMPTY_MAX, grid_name
+from sum3dcam.attribution.interpolation import upsample
+from sum3dcam.contract import EMPTY_MAX, NORMALISATIONS, grid_name
 from sum3dcam.errors import BadArrayError, BadOptionError
 
 Array: TypeAlias = npt.NDArray[np.float32]
-Upsample: TypeAlias = Callable[[Array], Array]  # (t,h,w) -> (T,H,W)
-PerTap: TypeAlias = Callable[[Mapping[str, Array], Upsample], Array | None]  # None: the tap is empty
 
 
-def half_pixel_positions(in_size: int, out_size: int) -> npt.NDArray[np.float64]:
-    """Where each output sample lies on the input's axis if samples are cell centres (torch: align_corners=False)."""
-    centres = (np.arange(out_size, dtype=np.float64) + 0.5) * (in_size / out_size) - 0.5
-    return centres.clip(min=0.0)
+# The axes of a (T,H,W) map over which n(x) takes its maximum: one for the clip, or one for each frame.
+_MAX_OVER: Mapping[str, tuple[int, ...]] = MappingProxyType({"clip": (0, 1, 2), "frame": (1, 2)})
 
 
-def corner_positions(in_size: int, out_size: int) -> npt.NDArray[np.float64]:
-    """Where each output sample lies on the input's axis if the end samples coincide (torch: align_corners=True)."""
-    return np.arange(out_size, dtype=np.float64) * ((in_size - 1) / max(out_size - 1, 1))
+def normalise(map_THW: Array, *, normalisation: str = "clip") -> Array | None:
+    """n(x) = ReLU(x) / max ReLU(x), in place; None where no finite value exceeds `EMPTY_MAX` ("empty").
 
-
-COORDINATES: Mapping[str, Callable[[int, int], npt.NDArray[np.float64]]] = MappingProxyType(
-    {"half-pixel": half_pixel_positions, "corners": corner_positions}
-)
-
-
-@lru_cache(maxsize=256)
-def upsample_matrix(in_size: int, out_size: int, coordinates: str = "half-pixel") -> Array:
-    """Linear interpolation along one axis as a read-only float32 (out_size, in_size) matrix; its rows sum to one.
-
-    Raises:
-        BadOptionError: a coordinate rule outside `COORDINATES`.
+    Of a map that is normalised frame by frame, a frame without such a value becomes zero. Dividing by a negative
+    maximum, as the paper's eq. 2 literally reads, would light the whole map up.
     """
-    if coordinates not in COORDINATES:
-        raise BadOptionError("unknown coordinate rule", got=coordinates, allowed=list(COORDINATES))
-    position = COORDINATES[coordinates](in_size, out_size)
-    below = np.minimum(np.floor(position).astype(np.int64), in_size - 1)
-    above = np.minimum(below + 1, in_size - 1)
-    weight = position - below
-    matrix = np.zeros((out_size, in_size))
-    rows = np.arange(out_size)
-    np.add.at(matrix, (rows, below), 1.0 - weight)
-    np.add.at(matrix, (rows, above), weight)
-    matrix_oi = matrix.astype(np.float32)
-    matrix_oi.flags.writeable = False
-    return matrix_oi
-
-
-def upsample(grid_thw: Array, *, num_frames: int, size_px: int, coordinates: str = "half-pixel") -> Array:
-    """Trilinear interpolation (t,h,w) -> (num_frames, size_px, size_px), float32, in a new array."""
-    t, h, w = grid_thw.shape
-    time_Tt = upsample_matrix(t, num_frames, coordinates)
-    rows_Hh = upsample_matrix(h, size_px, coordinates)
-    columns_Ww = upsample_matrix(w, size_px, coordinates)
-    # The full-size axis comes last: everything before it works on the small grid.
-    grid_Thw = (time_Tt @ grid_thw.reshape(t, h * w)).reshape(num_frames, h, w)
-    map_THW: Array = np.matmul(rows_Hh, grid_Thw @ columns_Ww.T)
+    largest = map_THW.max(axis=_MAX_OVER[normalisation], keepdims=True)
+    lit = (largest > EMPTY_MAX) & (largest < np.inf)
+    if not lit.any():
+        return None
+    np.maximum(map_THW, 0.0, out=map_THW)
+    np.divide(map_THW, largest, out=map_THW, where=lit)
+    np.copyto(map_THW, 0.0, where=~lit)
     return map_THW
 
 
-def normalise(values: Array) -> Array | None:
-    """n(x) = ReLU(x) / max ReLU(x), in place; None where no finite value exceeds `EMPTY_MAX` ("empty").
+@dataclass(frozen=True)
+class Canvas:
+    """The map to make of a grid: its size, and the rules by which a grid is brought to it."""
 
-    Dividing by a negative maximum, as the paper's eq. 2 literally reads, would light the whole map up.
-    """
-    largest = values.max()
-    if not EMPTY_MAX < largest < np.inf:
-        return None
-    np.maximum(values, 0.0, out=values)
-    np.divide(values, largest, out=values)
-    return values
+    num_frames: int
+    size_px: int
+    coordinates: str = "half-pixel"
+    normalisation: str = "clip"
+
+    def lit(self, grid_thw: Array) -> Array | None:
+        """n(up(grid)): (T,H,W) in [0,1], or None where it is empty."""
+        up_THW = upsample(grid_thw, num_frames=self.num_frames, size_px=self.size_px, coordinates=self.coordinates)
+        return normalise(up_THW, normalisation=self.normalisation)
 
 
-def _product(grids: Mapping[str, Array], up: Upsample) -> Array | None:
-    gradient, activation = normalise(up(grids["gradient"])), normalise(up(grids["activation"]))
+PerTap: TypeAlias = Callable[[Mapping[str, Array], Canvas], Array | None]  # None: the tap is empty
+
+
+def _product(grids: Mapping[str, Array], canvas: Canvas) -> Array | None:
+    gradient, activation = canvas.lit(grids["gradient"]), canvas.lit(grids["activation"])
     if gradient is None or activation is None:
         return None
-    return np.multiply(gradient, activation, out=gradient)
+    product = np.multiply(gradient, activation, out=gradient)
+    # The two may be lit at different voxels only: then the tap says nothing either.
+    return product if product.any() else None
 
 
-def _counterfactual(grids: Mapping[str, Array], up: Upsample) -> Array | None:
-    return _product({"gradient": -grids["gradient"], "activation": grids["activation"]}, up)
+def _counterfactual(grids: Mapping[str, Array], canvas: Canvas) -> Array | None:
+    return _product({"gradient": -grids["gradient"], "activation": grids["activation"]}, canvas)
 
 
-def _relu_then_up(grids: Mapping[str, Array], up: Upsample) -> Array | None:
-    return normalise(up(np.maximum(grids["gradcam"], 0.0)))
+def _average_pool(grids: Mapping[str, Array], canvas: Canvas) -> Array | None:
+    # d y / d (a rise of the whole tap): behind global average pooling alone, the channel sum of d y / d pool.
+    slope = float(grids["gradient"].sum(dtype=np.float64))
+    return canvas.lit(grids["activation"]) if EMPTY_MAX < slope < np.inf else None
+
+
+def _relu_then_up(grids: Mapping[str, Array], canvas: Canvas) -> Array | None:
+    return canvas.lit(np.maximum(grids["gradcam"], 0.0))
 
 
 def _up_of(grid: str) -> PerTap:
-    def per_tap(grids: Mapping[str, Array], up: Upsample) -> Array | None:
-        return normalise(up(grids[grid]))
+    def per_tap(grids: Mapping[str, Array], canvas: Canvas) -> Array | None:
+        return canvas.lit(grids[grid])
 
     return per_tap
 
@@ -110,8 +91,8 @@ def _up_of(grid: str) -> PerTap:
 class Method:
     """One attribution: the grids it reads, its map for one tap, and how many taps it can sum.
 
-    `per_tap` takes the tap's own grids, each (t,h,w) and keyed by `contract.GRIDS`, and the upsampling to use; it
-    gives (T,H,W) in [0,1], or None for an empty tap.
+    `per_tap` takes the tap's own grids, each (t,h,w) and keyed by `contract.GRIDS`, and the canvas; it gives (T,H,W)
+    in [0,1], or None for an empty tap.
     """
 
     grids: tuple[str, ...]
@@ -123,6 +104,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "sum3dcam": Method(("activation", "gradient"), _product),  # eq. 6
         "sum3dcam-elementwise": Method(("layercam",), _up_of("layercam")),
+        "avgpool-3dcam": Method(("activation", "gradient"), _average_pool, max_taps=1),  # 3DCAM at the global pool
         "sum-gradcam": Method(("gradcam",), _up_of("gradcam")),
         "gradcam": Method(("gradcam",), _relu_then_up, max_taps=1),
         "layercam": Method(("layercam",), _up_of("layercam")),
@@ -157,7 +139,7 @@ def choose_taps(asked: Sequence[str] | None, *, method: str, available: Sequence
         raise BadOptionError("'taps' names each tap at most once, and at least one", got=taps, allowed=list(available))
     if max_taps is not None and len(taps) > max_taps:
         raise BadOptionError(
-            f"method '{method}' explains {max_taps} tap; name one, or ask for 'sum-gradcam'",
+            f"method '{method}' explains {max_taps} tap; name one, or ask for a method that sums",
             got=taps,
             allowed=list(available),
         )
@@ -195,18 +177,23 @@ def build_maps(
     num_frames: int,
     size_px: int,
     coordinates: str = "half-pixel",
+    normalisation: str = "clip",
 ) -> MapsResult:
     """Sums the method's per-tap maps over the taps and divides each item's map by its own max.
 
     Args:
         grids: float32 (B,t,h,w) keyed by `contract.grid_name(grid, tap)`; only those the method reads are needed.
-        coordinates: a key of `COORDINATES`.
+        coordinates: one of `contract.COORDINATES`.
+        normalisation: one of `contract.NORMALISATIONS`, for every n(x) and for the sum's own max.
 
     Raises:
-        BadOptionError: unknown method or coordinate rule, or taps that `choose_taps` refuses.
+        BadOptionError: unknown method, coordinate rule or normalisation, or taps that `choose_taps` refuses.
         BadArrayError: a grid that is not (B,t,h,w), or grids of different batch sizes.
     """
     chosen = find_method(method)
+    if normalisation not in _MAX_OVER:
+        raise BadOptionError("unknown normalisation", got=normalisation, allowed=list(NORMALISATIONS))
+    canvas = Canvas(num_frames=num_frames, size_px=size_px, coordinates=coordinates, normalisation=normalisation)
     present = [name.removeprefix(f"{chosen.grids[0]}_") for name in grids if name.startswith(f"{chosen.grids[0]}_")]
     available = [tap for tap in present if all(grid_name(grid, tap) in grids for grid in chosen.grids)]
     taps = choose_taps(taps, method=method, available=available)
@@ -216,21 +203,17 @@ def build_maps(
     shapes = [grid.shape for by_name in per_tap_grids for grid in by_name.values()]
     if any(len(shape) != 4 for shape in shapes) or len({shape[0] for shape in shapes}) != 1:
         raise BadArrayError("grids are (B,t,h,w) of one batch size", got=shapes)
-
-    def up(grid_thw: Array) -> Array:
-        return upsample(grid_thw, num_frames=num_frames, size_px=size_px, coordinates=coordinates)
-
     maps_BTHW = np.zeros((shapes[0][0], num_frames, size_px, size_px), np.float32)
     empty_taps: list[tuple[str, ...]] = []
     for item, map_THW in enumerate(maps_BTHW):
         empty = []
         for tap, by_name in zip(taps, per_tap_grids, strict=True):
-            tap_map_THW = chosen.per_tap({grid: values[item] for grid, values in by_name.items()}, up)
+            tap_map_THW = chosen.per_tap({grid: values[item] for grid, values in by_name.items()}, canvas)
             if tap_map_THW is None:
                 empty.append(tap)
             else:
                 map_THW += tap_map_THW
-        if normalise(map_THW) is None:
+        if normalise(map_THW, normalisation=normalisation) is None:
             map_THW.fill(0.0)
         empty_taps.append(tuple(empty))
     return MapsResult(maps_BTHW=maps_BTHW, empty_taps=tuple(empty_taps))

@@ -17,7 +17,7 @@ from sum3dcam.client.request import (
     Options,
     check_size,
 )
-from sum3dcam.contract import BOX_MODES, EXPLAIN_MODES, TUBE_MODES
+from sum3dcam.contract import BOX_MODES, COORDINATES, EXPLAIN_MODES, NORMALISATIONS, TUBE_MODES
 from sum3dcam.errors import Sum3DCamError, UnreadableMediaError
 
 if TYPE_CHECKING:
@@ -47,7 +47,11 @@ class Outcome:
 @click.option("--explain", type=click.Choice(EXPLAIN_MODES), help="How much to explain.  [default: none]")
 @click.option("--method", help="Attribution method, such as sum3dcam or gradcam.")
 @click.option("--taps", metavar="TAP,TAP", help="Layers to explain from.  [default: all]")
-@click.option("--target", help="Class to explain, by label or index.  [default: each clip's top class]")
+@click.option(
+    "--target", metavar="CLASS,CLASS", help="Classes to explain, by label or index, or top-3.  [default: the top class]"
+)
+@click.option("--coordinates", type=click.Choice(COORDINATES), help="Interpolate between cell centres or corners.")
+@click.option("--normalisation", type=click.Choice(NORMALISATIONS), help="Divide maps by the clip's max or a frame's.")
 @click.option("--top-k", type=int, help="How many labels to answer.")
 @click.option("--threshold", type=float, help="Boxes hold what reaches this share of the clip's highest map value.")
 @click.option("--box-mode", type=click.Choice(BOX_MODES), help="Which boxes of a frame to answer.")
@@ -82,6 +86,8 @@ def predict(
     method: str | None,
     taps: str | None,
     target: str | None,
+    coordinates: str | None,
+    normalisation: str | None,
     top_k: int | None,
     threshold: float | None,
     box_mode: str | None,
@@ -107,6 +113,8 @@ def predict(
         method=method,
         taps=taps,
         target=target,
+        coordinates=coordinates,
+        normalisation=normalisation,
         top_k=top_k,
         threshold=threshold,
         box_mode=box_mode,

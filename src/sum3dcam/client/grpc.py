@@ -7,7 +7,8 @@ import grpc
 
 from sum3dcam.client.inference_pb2 import PredictionsRequest
 from sum3dcam.client.inference_pb2_grpc import InferenceAPIsServiceStub
-from sum3dcam.client.prediction import Prediction, read_reply
+from sum3dcam.client.prediction import Prediction
+from sum3dcam.client.reply import read_reply
 from sum3dcam.client.request import (
     DEFAULT_MAX_MESSAGE_BYTES,
     DEFAULT_MODEL,

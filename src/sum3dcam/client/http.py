@@ -6,7 +6,8 @@ from typing import Any, Self, Unpack
 
 import httpx
 
-from sum3dcam.client.prediction import Prediction, read_reply
+from sum3dcam.client.prediction import Prediction
+from sum3dcam.client.reply import read_reply
 from sum3dcam.client.request import (
     DEFAULT_MAX_MESSAGE_BYTES,
     DEFAULT_MODEL,

@@ -34,7 +34,7 @@ Draw: TypeAlias = Callable[[SourceFrame, float], None]
 def write_overlay(prediction: Prediction, *, source: Path, output: Path, colormap: str = DEFAULT_COLORMAP) -> None:
     """Writes the video again with heat map, boxes or tubes, and caption, as H.264 in mp4.
 
-    Memory does not grow with the length of the video.
+    Of several classes explained the first is drawn (but all tubes). Memory does not grow with the length of the video.
 
     Args:
         prediction: a reply to explain="maps" or "grids".
@@ -93,7 +93,7 @@ def drawer(prediction: Prediction, *, colormap: str = DEFAULT_COLORMAP) -> Draw:
         BadOptionError: unknown colormap.
     """
     palette(colormap)
-    maps_NTHW = rebuild_maps(prediction)
+    maps_NETHW = rebuild_maps(prediction)
     region = prediction.map_region_xyxy_px
     if region is None:
         raise RequestError("the reply does not say where its maps lie; ask with explain='maps'")
@@ -111,12 +111,12 @@ def drawer(prediction: Prediction, *, colormap: str = DEFAULT_COLORMAP) -> Draw:
             )
         clip = _clip_at(prediction.clips, ends, picture.index)
         if clip is not None:
-            map_hw = maps_NTHW[clip.index, _place_at(clip, picture.index)]
+            map_hw = maps_NETHW[clip.index, 0, _place_at(clip, picture.index)]
             shade(frame_HWC, map_hw, region_xyxy_px=region, colormap=colormap)
         for number, box_xyxy_px in boxes.get(picture.index, ()):
             draw_box(frame_HWC, box_xyxy_px, tube=number)
         labels = prediction.video.labels if clip is None else clip.labels
-        explained = None if clip is None or clip.explained is None else clip.explained.label
+        explained = clip.explanations[0].label if clip is not None and clip.explanations else None
         draw_caption(frame_HWC, caption(labels, seconds=seconds, explained=explained))
 
     return draw
@@ -124,8 +124,10 @@ def drawer(prediction: Prediction, *, colormap: str = DEFAULT_COLORMAP) -> Draw:
 
 def _boxes_by_frame(prediction: Prediction) -> Mapping[int, Sequence[tuple[int | None, XYXY]]]:
     """What each source frame shows: the tubes' boxes with the tubes' numbers from 1, the best drawn last and so on top;
-    where there are no tubes, the clips' boxes."""
-    of_clips: list[tuple[int | None, Box]] = [(None, box) for clip in prediction.clips for box in clip.boxes]
+    where there are no tubes, the boxes of the clips' first explanations."""
+    of_clips: list[tuple[int | None, Box]] = [
+        (None, box) for clip in prediction.clips for explanation in clip.explanations[:1] for box in explanation.boxes
+    ]
     of_tubes: list[tuple[int | None, Box]] = [
         (number, box) for number, tube in enumerate(prediction.video.tubes, start=1) for box in tube.boxes
     ]

@@ -19,7 +19,10 @@ class Options(TypedDict, total=False):
         explain: "none", "boxes", "maps" or "grids".
         method: a key of `attribution.maps.METHODS`.
         taps: names of taps; a string is sent as it is ("layer1,layer2").
-        target: class to explain, as an index or a label; "top" is each clip's best.
+        target: class to explain, as an index or a label; "top" is each clip's best, "top-3" its three best. A
+            sequence explains several: each gets its map and boxes.
+        coordinates: "half-pixel" or "corners": what interpolation takes a grid's samples for.
+        normalisation: "clip" or "frame": over what a map is divided by its maximum.
         top_k: how many labels to answer.
         threshold: a box holds what reaches threshold times the clip's maximum.
         box_mode: "union", "largest" or "all".
@@ -33,7 +36,9 @@ class Options(TypedDict, total=False):
     explain: str | None
     method: str | None
     taps: str | Sequence[str] | None
-    target: int | str | None
+    target: int | str | Sequence[int | str] | None
+    coordinates: str | None
+    normalisation: str | None
     top_k: int | None
     threshold: float | None
     box_mode: str | None

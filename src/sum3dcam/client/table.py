@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from sum3dcam.client.prediction import Box, Clip, Label, Prediction, Tube
+from sum3dcam.client.prediction import Box, Clip, Explanation, Label, Prediction, Tube
 
 MAX_CLIPS = 20
 MAX_TUBES = 5
 
 
 def prediction_table(name: str, prediction: Prediction) -> Table:
-    """One row for the whole video, one per tube, one per clip: time, labels with scores, boxes in source pixels."""
+    """One row for the whole video, one per tube, one per clip and class explained: time, labels with scores, boxes in
+    source pixels."""
     video = prediction.video
     table = Table(title=Text(name), title_justify="left", title_style="bold")
     for heading in ("seconds", "frames", "labels", "explained", "boxes x1,y1,x2,y2"):
@@ -29,7 +30,7 @@ def prediction_table(name: str, prediction: Prediction) -> Table:
     )
     _add_tubes(table, video.tubes)
     for clip in prediction.clips[:MAX_CLIPS]:
-        table.add_row(*_row(clip))
+        _add_clip(table, clip)
     if len(prediction.clips) > MAX_CLIPS:
         table.add_row("...", "...", f"{len(prediction.clips) - MAX_CLIPS} more clips: see --json", "", "")
     return table
@@ -44,14 +45,17 @@ def _add_tubes(table: Table, tubes: Sequence[Tube]) -> None:
     table.add_section()
 
 
-def _row(clip: Clip) -> tuple[Text, ...]:
-    explained = "" if clip.explained is None else clip.explained.label
-    return (
-        *_span(clip),
-        _labels(clip.labels),
-        Text(explained),
-        Text(_boxes(clip.boxes)),
-    )
+def _add_clip(table: Table, clip: Clip) -> None:
+    """A row for each class explained, the first beside the clip's labels; one row where nothing was."""
+    table.add_row(*_span(clip), _labels(clip.labels), *_explanation(next(iter(clip.explanations), None)))
+    for explanation in clip.explanations[1:]:
+        table.add_row("", "", "", *_explanation(explanation))
+
+
+def _explanation(explanation: Explanation | None) -> tuple[Text, Text]:
+    if explanation is None:
+        return Text(), Text()
+    return Text(explanation.label), Text(_boxes(explanation.boxes))
 
 
 def _span(of: Clip | Tube) -> tuple[Text, Text]:

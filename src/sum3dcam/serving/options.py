@@ -7,10 +7,12 @@ from typing import Any
 from sum3dcam.attribution.maps import METHODS, choose_taps
 from sum3dcam.contract import (
     BOX_MODES,
+    COORDINATES,
     DEFAULT_METHOD,
     EXPLAIN_MODES,
     FORMATS,
     MAP_DTYPES,
+    NORMALISATIONS,
     OPTION_KEYS,
     TOP_CLASS,
     TUBE_MODES,
@@ -25,6 +27,9 @@ BODY_KEYS = ("data", "body")
 TRANSPORT_KEYS = (*BODY_KEYS, "model_name")
 
 DEFAULT_TOP_K = 5
+# Each class explained costs a pass of the explain graph, and its map as many bytes as the first's.
+MAX_EXPLAINED = 10
+TOP = "top"
 MAX_REQUEST_ID_CHARACTERS = 128
 # A deadline below this is a duration; from here on (September 2001 in milliseconds) a Unix time.
 UNIX_TIME_FROM_MS = 10**12
@@ -34,14 +39,17 @@ UNIX_TIME_FROM_MS = 10**12
 class RequestOptions:
     """What a request asks for.
 
-    `target` is a class index or TOP_CLASS; `threshold` None is the authors' rule; `deadline_ms` counts from the
-    request's arrival at the worker, or, from UNIX_TIME_FROM_MS on, is a Unix time, which covers the queue too.
+    `targets` are the classes to explain: an index, TOP_CLASS, or, below it, the clip's second best (-2), third best
+    (-3) and so on, which come with TOP_CLASS before them. `threshold` None is the authors' rule. `deadline_ms` counts
+    from the request's arrival at the worker, or, from UNIX_TIME_FROM_MS on, is a Unix time, which covers the queue too.
     """
 
     explain: str
     method: str
     taps: tuple[str, ...]
-    target: int
+    targets: tuple[int, ...]
+    coordinates: str
+    normalisation: str
     top_k: int
     threshold: float | None
     box_mode: str
@@ -73,7 +81,9 @@ def parse_options(row: Row, *, card: Card) -> RequestOptions:
         explain=explain,
         method=method,
         taps=choose_taps(value("taps", _names, None), method=method, available=card.tap_names),
-        target=value("target", _target, TOP_CLASS),
+        targets=value("target", _targets, (TOP_CLASS,)),
+        coordinates=value("coordinates", _one_of(COORDINATES), COORDINATES[0]),
+        normalisation=value("normalisation", _one_of(NORMALISATIONS), NORMALISATIONS[0]),
         top_k=value("top_k", _top_k, min(DEFAULT_TOP_K, len(card.labels))),
         threshold=value("threshold", _threshold, None),
         box_mode=value("box_mode", _one_of(BOX_MODES), BOX_MODES[0]),
@@ -135,13 +145,29 @@ def _names(key: str, text: str, card: Card) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
 
 
+def _targets(key: str, text: str, card: Card) -> tuple[int, ...]:
+    """A label, which may hold commas; or several labels, indices and `top`; or `top-3`: the three best."""
+    most = min(MAX_EXPLAINED, len(card.labels))
+    if text in card.labels:
+        return (card.labels.index(text),)
+    head, dash, count = text.partition("-")
+    if head == TOP and dash:
+        allowed = f"'top-2' to 'top-{most}'"
+        return tuple(-rank for rank in range(1, 1 + _integer(key, count, lowest=1, highest=most, allowed=allowed)))
+    targets = tuple(_target(key, part.strip(), card) for part in text.split(",", maxsplit=most))
+    if len(set(targets)) != len(targets) or len(targets) > most:
+        raise _bad(key, text, f"at most {most} different classes")
+    return targets
+
+
 def _target(key: str, text: str, card: Card) -> int:
-    if text == "top":
+    if text == TOP:
         return TOP_CLASS
     if text in card.labels:
         return card.labels.index(text)
     highest = len(card.labels) - 1
-    return _integer(key, text, lowest=0, highest=highest, allowed=f"'top', a label, or an index from 0 to {highest}")
+    allowed = f"'top', a label, an index from 0 to {highest}, several of these with commas between, or 'top-3'"
+    return _integer(key, text, lowest=0, highest=highest, allowed=allowed)
 
 
 def _integer(key: str, text: str, *, lowest: int, highest: int, allowed: str | None = None) -> int:

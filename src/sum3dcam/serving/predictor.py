@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sum3dcam.contract import SALIENCY
+from sum3dcam.contract import EXPLAIN_GRAPH, LOGITS, SALIENCY, TOP_CLASS
 from sum3dcam.errors import DeadlineExceededError, RequestError, Sum3DCamError
 from sum3dcam.serving.answer import build_answer
 from sum3dcam.serving.codec import Reply, encode_reply, error_reply
@@ -30,14 +30,24 @@ Outputs = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
+class _Job:
+    """One run of a graph on one clip: the row's place, the clip's and the target's place in their request."""
+
+    item: int
+    clip: int
+    place: int
+    target: int
+
+
+@dataclass(frozen=True)
 class _Batch:
-    """What the rows of one call have become so far, by their place in it."""
+    """What the rows of one call have become so far, by their place in it; outputs also by the job's clip and place."""
 
     clock: Callable[[], float]
     arrived_unix: float
     request_ids: dict[int, str | None] = field(default_factory=dict)
     requests: dict[int, Request] = field(default_factory=dict)
-    outputs: dict[int, list[Outputs]] = field(default_factory=dict)
+    outputs: dict[int, dict[tuple[int, int], Outputs]] = field(default_factory=dict)
     replies: dict[int, Reply] = field(default_factory=dict)
 
 
@@ -84,29 +94,36 @@ class Predictor:
     def _compute(self, batch: _Batch, *, engine: Engine) -> None:
         """Runs the clips of all items that this engine answers, `max_batch_clips` at a time, items mixed."""
         jobs = [
-            (item, clip_THWC)
+            _Job(item=item, clip=clip, place=place, target=target)
             for item, request in batch.requests.items()
             if self._engine(request) is engine
-            for clip_THWC in request.clips_NTHWC
+            for clip in range(len(request.clips_NTHWC))
+            for place, target in enumerate(_targets(request, engine=engine))
         ]
+        # The clip's second best class is known once its best has been explained.
+        self._run_all(batch, engine, [job for job in jobs if job.target >= TOP_CLASS])
+        self._run_all(batch, engine, [job for job in jobs if job.target < TOP_CLASS])
+
+    def _run_all(self, batch: _Batch, engine: Engine, jobs: Sequence[_Job]) -> None:
         for first in range(0, len(jobs), self._max_batch_clips):
             chunk = jobs[first : first + self._max_batch_clips]
-            for item in {item for item, _ in chunk}:
+            for item in {job.item for job in chunk}:
                 with self._border(batch, [item]):
                     self._check_deadline(batch, item)
-            chunk = [(item, clip_THWC) for item, clip_THWC in chunk if item not in batch.replies]
-            with self._border(batch, sorted({item for item, _ in chunk})):
+            chunk = [job for job in chunk if job.item not in batch.replies]
+            with self._border(batch, sorted({job.item for job in chunk})):
                 self._run(batch, engine, chunk)
 
-    def _run(self, batch: _Batch, engine: Engine, chunk: Sequence[tuple[int, NDArray[np.uint8]]]) -> None:
+    def _run(self, batch: _Batch, engine: Engine, chunk: Sequence[_Job]) -> None:
         if not chunk:
             return
-        targets = [batch.requests[item].options.target for item, _ in chunk]
-        outputs = engine.run(np.stack([clip for _, clip in chunk]), target_B=np.asarray(targets, np.int64))
-        for place, (item, _) in enumerate(chunk):
+        clips_BTHWC = np.stack([batch.requests[job.item].clips_NTHWC[job.clip] for job in chunk])
+        target_B = np.asarray([_class_or_top(job, batch.outputs.get(job.item, {})) for job in chunk], np.int64)
+        outputs = engine.run(clips_BTHWC, target_B=target_B)
+        for row, job in enumerate(chunk):
             # The saliency is 0.8 MB per clip and the maps are built from the grids: do not keep it.
-            kept = {name: value[place] for name, value in outputs.items() if not name.startswith(SALIENCY)}
-            batch.outputs.setdefault(item, []).append(kept)
+            kept = {name: value[row] for name, value in outputs.items() if not name.startswith(SALIENCY)}
+            batch.outputs.setdefault(job.item, {})[job.clip, job.place] = kept
 
     def _check_deadline(self, batch: _Batch, item: int) -> None:
         now = batch.clock()
@@ -124,9 +141,10 @@ class Predictor:
     def _answer(self, batch: _Batch, item: int) -> Reply:
         if item in batch.replies:
             return batch.replies[item]
-        request, outputs = batch.requests[item], batch.outputs[item]
-        stacked = {name: np.stack([clip[name] for clip in outputs]) for name in outputs[0]}
-        envelope, tensors = build_answer(request, stacked, engine=self._engine(request))
+        request = batch.requests[item]
+        engine = self._engine(request)
+        outputs = _stack(batch.outputs[item], num_targets=len(_targets(request, engine=engine)))
+        envelope, tensors = build_answer(request, outputs, engine=engine)
         return encode_reply(
             envelope,
             tensors=tensors,
@@ -154,3 +172,27 @@ class Predictor:
         failed = sum(reply.http_status != 200 for reply in batch.replies.values())
         seconds = batch.clock() - batch.arrived_unix
         logger.info("batch items=%d failed=%d clips=%d seconds=%.3f", len(batch.replies), failed, clips, seconds)
+
+
+def _targets(request: Request, *, engine: Engine) -> tuple[int, ...]:
+    """What to explain of each clip; a labels graph explains nothing and runs once."""
+    return request.options.targets if engine.card.graph == EXPLAIN_GRAPH else (TOP_CLASS,)
+
+
+def _class_or_top(job: _Job, done: Mapping[tuple[int, int], Outputs]) -> int:
+    """The target as the graph takes it: of a lower rank the class, best first, of equal logits the lower index."""
+    if job.target >= TOP_CLASS:
+        return job.target
+    logits_K = next(outputs[LOGITS] for (clip, _), outputs in done.items() if clip == job.clip)
+    return int(np.argsort(-logits_K, kind="stable")[-job.target - 1])
+
+
+def _stack(outputs: Mapping[tuple[int, int], Outputs], *, num_targets: int) -> Outputs:
+    """Every output as (N,E,...)."""
+    num_clips = len(outputs) // num_targets
+    return {
+        name: np.stack(
+            [np.stack([outputs[clip, place][name] for place in range(num_targets)]) for clip in range(num_clips)]
+        )
+        for name in outputs[0, 0]
+    }

@@ -44,6 +44,12 @@ class Video:
     def num_frames(self) -> int:
         return len(self.frames_THWC)
 
+    def begins_seconds(self, frame: int) -> float | None:
+        """When the source frame begins; the one behind the last begins when the video ends."""
+        if self.time_seconds is None:
+            return None
+        return self.time_seconds[frame] if frame < self.num_source_frames else self.duration_seconds
+
 
 def check_limit(value: float, *, allowed: float, what: str, advice: str = "send less") -> None:
     """Raises TooLargeError, which names the limit and what to do, where the value is beyond it."""
