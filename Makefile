@@ -28,6 +28,10 @@ $(VENV)/.$(EXTRAS)-done: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.$(if $(EXTRAS),[$(EXTRAS)])'
+# Beside what it needs here it asks for torchvision, built for CUDA only, and for a second OpenCV in the first one's folder.
+ifeq ($(EXTRAS),dev)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps grad-cam
+endif
 # onnxruntime and onnxruntime-gpu are one module in two builds: only one may be there.
 ifeq ($(EXTRAS),gpu)
 	$(BIN)/pip uninstall --quiet --yes onnxruntime onnxruntime-gpu

@@ -1,9 +1,7 @@
-"""The joint graph's grids against captum, which knows nothing of this project.
+"""The joint graph's grids against captum and pytorch-grad-cam, which know nothing of this project.
 
-Oracle: captum's layer attributions on the eager network, by its own hooks and autograd, in float64. Tolerance 1e-9 of
-each grid's max per clip, as in METHOD.md section 4: float64 rounds at 1e-16, another definition is off by about one.
-
-pytorch-grad-cam is no test dependency: `import pytorch_grad_cam` needs torchvision, which has no build for this torch.
+Oracle: their attributions on the eager network, by their own hooks and autograd, in float64. Tolerance 1e-9 of each
+grid's max per clip, as in METHOD.md section 4: float64 rounds at 1e-16, another definition is off by about one.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import LayerActivation, LayerAttribution, LayerGradCam, LayerGradientXActivation
-from tests.oracle import i3d, tiny
+from tests.oracle import grad_cam, i3d, tiny
 from torch import Tensor, nn
 
 from sum3dcam.attribution.maps import build_maps
@@ -88,6 +86,7 @@ class Answers:
     """Both sides' answers to the same clips and targets."""
 
     network: Network
+    clips_BTHWC: Tensor
     classes_B: Tensor
     ours: Mapping[str, Tensor]
     captums: Mapping[str, Captum]
@@ -111,6 +110,7 @@ def ask(network: Network, target_B: Tensor) -> Answers:
     pixels = clips_BTHWC.double().requires_grad_()
     return Answers(
         network=network,
+        clips_BTHWC=clips_BTHWC,
         classes_B=classes_B,
         ours=ours,
         captums={tap: ask_captum(network, layer, pixels, classes_B) for tap, layer in network.layers.items()},
@@ -173,6 +173,22 @@ def test_every_tap_is_compared_for_the_class_that_captum_was_asked_for(answers: 
 def test_a_grid_is_captums(answers: Answers, grid: str) -> None:
     for tap, captum in answers.captums.items():
         wanted = GRIDS_OF_CAPTUM[grid](captum).numpy()
+        assert np.abs(wanted).max() > 0
+        assert tiny.relative_error(answers.ours[grid_name(grid, tap)].numpy(), wanted) <= TOLERANCE, tap
+
+
+@pytest.mark.parametrize("grid", grad_cam.METHOD_OF_GRID)
+def test_a_grid_is_pytorch_grad_cams(answers: Answers, grid: str) -> None:
+    # It hooks outputs alone: a tap that is only a module's input is left to captum.
+    layers = {tap: layer for tap, layer in answers.network.layers.items() if not layer.attribute_to_layer_input}
+    found = grad_cam.grids(
+        grad_cam.METHOD_OF_GRID[grid],
+        answers.network.made.classifier,
+        layers=[layer.module for layer in layers.values()],
+        clips_BTHWC=answers.clips_BTHWC,
+        classes=answers.classes_B.tolist(),
+    )
+    for tap, wanted in zip(layers, found, strict=True):
         assert np.abs(wanted).max() > 0
         assert tiny.relative_error(answers.ours[grid_name(grid, tap)].numpy(), wanted) <= TOLERANCE, tap
 
