@@ -18,7 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from sum3dcam import __version__
-from sum3dcam.export.archive import ARTIFACT_SUFFIXES, labels_path
+from sum3dcam.artefact import ARTIFACT_SUFFIXES
+from sum3dcam.contract import EAGER
+from sum3dcam.export.archive import labels_path
 from sum3dcam.export.artefacts import export_pair
 from sum3dcam.export.inspection import describe_parameters
 from sum3dcam.export.prepare import prepare
@@ -45,12 +47,11 @@ def main(models: tuple[str, ...], output: Path) -> None:
     for column in ("network", "parameters", "clip", "format", "MB", "labels MB", "seconds", "map mean", "eager's"):
         table.add_column(column, justify="right" if column in ("MB", "labels MB", "seconds") else "left")
     for row in rows:
-        parity = row["parity"]
         table.add_row(
             *(row["model"], row["parameters"].split(" ")[0], row["clip"], row["format"]),
             *(f"{row[size] / 1e6:.1f}" for size in ("explain_bytes", "labels_bytes")),
             f"{row['seconds']:.0f}",
-            *(f"{parity[f'{who}saliency_mean_error']:.1e}" for who in ("", "eager_")),
+            *(f"{row[who]['saliency_mean_error']:.1e}" for who in ("parity", "eager")),
         )
     Console(width=max(Console().width, TABLE_WIDTH)).print(table)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +68,7 @@ def _export(model: str, path: Path) -> dict[str, object]:
     began, cpu_began = time.perf_counter(), time.process_time()
     prepared = prepare(model, random_seed=0, **SMALLER_CLIPS.get(model, {}))
     parity, _ = export_pair(prepared, path)
+    eager = next(row for row in parity if row["engine"] == EAGER)
     card = prepared.card
     row = {
         "model": model,
@@ -77,7 +79,8 @@ def _export(model: str, path: Path) -> dict[str, object]:
         "cpu_seconds": time.process_time() - cpu_began,
         "explain_bytes": path.stat().st_size,
         "labels_bytes": labels_path(path).stat().st_size,
-        "parity": parity,
+        "parity": parity[0],
+        "eager": eager,
     }
     path.unlink()
     labels_path(path).unlink()

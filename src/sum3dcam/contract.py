@@ -41,6 +41,12 @@ DEFAULT_METHOD = "sum3dcam"
 # A map whose maximum is at or below this is all zero and its tap is reported "empty".
 EMPTY_MAX = 1e-20
 
+# What runs a graph, as a card's certificate and a reply name it. EAGER is the float32 network that was exported.
+ONNXRUNTIME = "onnxruntime"
+TORCHSCRIPT = "torchscript"
+PT2 = "pt2"
+EAGER = "eager"
+
 # Where the card travels: ONNX metadata property / extra file of TorchScript and .pt2.
 CARD_KEY = "sum3dcam_card"
 
@@ -131,8 +137,8 @@ class Card:
 
     `preprocessing` names how a frame becomes (size, size) pixels before the graph; mean and std are in the graph.
     `streams` are keys of STREAM_CHANNELS, whose channels lie side by side in a clip. `frames_per_second` is the rate
-    to which a video is resampled before it is cut into clips, None for its own. `parity` holds the rows of the
-    export's parity table.
+    to which a video is resampled before it is cut into clips, None for its own. `parity` is the export's certificate: a
+    row for each engine that could run the file there, of `export.certificate`.
     """
 
     graph: str
@@ -169,6 +175,12 @@ class Card:
     @property
     def outputs(self) -> tuple[str, ...]:
         return output_names(self.graph, self.taps)
+
+    def parity_row(self, engine: str, *, provider: str) -> Mapping[str, Any] | None:
+        """The certificate's row of an engine on a provider, `cuda:1` as `cuda`; None where the export had none."""
+        kind = provider.partition(":")[0]
+        rows = [row for row in self.parity if (row["engine"], row["provider"]) == (engine, kind)]
+        return rows[0] if rows else None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -208,7 +220,14 @@ class Card:
             raw["gates"] = tuple(raw["gates"])
             raw["streams"] = tuple(raw["streams"])
             raw["taps"] = tuple(Tap(**{**tap, "grid_thw": tuple(tap["grid_thw"])}) for tap in raw["taps"])
-            raw["parity"] = tuple(raw["parity"])
+            raw["parity"] = tuple(_checked_row(row) for row in raw["parity"])
         except (KeyError, TypeError) as error:
             raise ArtifactError("a field of the artefact's card is of another kind; export it again") from error
         return Card(**raw)
+
+
+def _checked_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Raises TypeError or KeyError where what a server asks of a row is missing."""
+    if not (isinstance(row["engine"], str) and isinstance(row["provider"], str) and isinstance(row["passed"], bool)):
+        raise TypeError(row)
+    return row

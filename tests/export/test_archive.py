@@ -10,9 +10,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from sum3dcam.artefact import read_card
 from sum3dcam.contract import CARD_KEY, Card
 from sum3dcam.errors import ArtifactError
-from sum3dcam.export.archive import build_archive, labels_path, read_card
+from sum3dcam.export.archive import build_archive, labels_path
 
 ROOT = Path(__file__).resolve().parents[2]
 HANDLER = ROOT / "handlers" / "sum3dcam_handler.py"

@@ -1,6 +1,7 @@
 """The card travels unchanged, and what is no card of this contract is refused in words."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +13,8 @@ from sum3dcam.errors import ArtifactError
 
 def card() -> Card:
     made = tiny.prepared(tiny.Case(gates=("conv",))).card
-    return Card(
-        **{**vars(made), "parity": ({"engine": "e", "logits_max_error": 1.5e-7},), "labels": ("ä", "b", "c", "d", "e")}
-    )
+    row = {"engine": "e", "provider": "cpu", "passed": True, "logits_max_error": 1.5e-7}
+    return Card(**{**vars(made), "parity": (row,), "labels": ("ä", "b", "c", "d", "e")})
 
 
 def test_a_card_survives_its_round_trip() -> None:
@@ -57,3 +57,21 @@ def test_fields_of_another_kind_are_refused(taps: Any) -> None:
     raw = json.loads(card().to_json()) | {"taps": taps}
     with pytest.raises(ArtifactError):
         Card.from_json(json.dumps(raw))
+
+
+@pytest.mark.parametrize(
+    "rows", [3, [3], [{}], [{"engine": "e", "provider": "cpu"}], [{"engine": "e", "provider": "cpu", "passed": "yes"}]]
+)
+def test_a_certificate_of_another_kind_is_refused(rows: Any) -> None:
+    raw = json.loads(card().to_json()) | {"parity": rows}
+    with pytest.raises(ArtifactError, match="another kind"):
+        Card.from_json(json.dumps(raw))
+
+
+def test_a_row_is_found_by_engine_and_provider_whichever_the_device() -> None:
+    rows = tuple({"engine": "e", "provider": provider, "passed": True} for provider in ("cpu", "cuda"))
+    made = replace(card(), parity=rows)
+    assert made.parity_row("e", provider="cuda:1") == rows[1]
+    assert made.parity_row("e", provider="cpu") == rows[0]
+    assert made.parity_row("other", provider="cpu") is None
+    assert made.parity_row("e", provider="xpu") is None

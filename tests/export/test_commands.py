@@ -7,7 +7,7 @@ import importlib.util
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from tests.oracle import tiny
 
 from sum3dcam.contract import CARD_KEY, GRIDS, LABELS_GRAPH, Card
 from sum3dcam.errors import ParityError
-from sum3dcam.export import artefacts
+from sum3dcam.export import certificate
 from sum3dcam.export.prepare import prepare
 from sum3dcam.models import NETWORKS
 from sum3dcam.models.checkpoints import WeightsCard, save_weights
@@ -114,7 +114,7 @@ def test_weights_become_two_files_with_signed_cards(tmp_path: Path, gated_weight
     assert card.weights_sha256 == labels_card.weights_sha256
     assert len(card.weights_sha256) == 64
     assert labels_card.graph == LABELS_GRAPH
-    (row,), (labels_row,) = card.parity, labels_card.parity
+    row, labels_row = card.parity[0], labels_card.parity[0]
     assert row["saliency_mean_error"] < 1e-4
     assert "saliency_mean_error" not in labels_row
     clips, target = tiny.clips(tiny.Case(), num_clips=3), np.array([-1, 2, 0])
@@ -334,17 +334,16 @@ def test_random_weights_are_of_their_seed_and_disturb_no_other_randomness() -> N
 def test_an_export_that_fails_the_gate_writes_nothing(
     tmp_path: Path, base_weights: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right: Callable[..., Any] = artefacts.check_engine
+    right = certificate.compare
 
-    def fail_labels(engine: str, **given: Any) -> Any:
-        row = right(engine, **given)
-        if "saliency_mean_error" not in row:
-            raise ParityError("injected", got=1, allowed=0)
-        return row
+    def fail_labels(answers: Any, **given: Any) -> Any:
+        figures, misses = right(answers, **given)
+        return figures, misses if "saliency" in answers else [ParityError("injected", got=1, allowed=0)]
 
-    monkeypatch.setattr(artefacts, "check_engine", fail_labels)
+    monkeypatch.setattr(certificate, "compare", fail_labels)
     (tmp_path / "out").mkdir()
     done = export(tmp_path / "out" / f"m{suffix}", "--model", "resnext-mini", "--weights", str(base_weights))
     assert done.exit_code == 1
-    assert "parity: injected" in done.output
+    assert done.output.strip().startswith(f"parity: m.labels{suffix} in ")
+    assert "injected" in done.output
     assert list((tmp_path / "out").iterdir()) == []

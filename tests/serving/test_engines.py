@@ -18,6 +18,8 @@ import torch
 from sum3dcam.contract import CARD_KEY, Card
 from sum3dcam.errors import ArtifactError
 from sum3dcam.serving.engines import load_engine, load_engines
+from sum3dcam.serving.predictor import Predictor
+from sum3dcam.wire import decode_reply
 
 Write = Callable[..., Path]
 
@@ -90,6 +92,42 @@ def test_card_that_lies_about_the_graph_is_refused(
     rewrite_card(path, **changes)
     with pytest.raises(ArtifactError, match=said):
         load(path)
+
+
+def row(*, provider: str = "CPUExecutionProvider", **changes: Any) -> dict[str, Any]:
+    return {"engine": "onnxruntime", "provider": provider, "passed": True, "reason": None} | changes
+
+
+def test_engine_that_did_not_pass_at_the_export_is_refused_with_the_reason(tmp_path: Path, write_tiny: Write) -> None:
+    failed = row(passed=False, reason="the mean error of saliency exceeds 2.0 times eager float32's; got: 0.17")
+    rows = [failed, row(engine="another"), row(engine="eager", provider="cpu")]
+    with pytest.raises(ArtifactError, match=r"did not pass.*onnxruntime on CPUExecutionProvider.*got: 0\.17") as caught:
+        load(write_tiny(tmp_path / "tiny.onnx", parity=rows))
+    assert caught.value.allowed == ["another on CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "certified"),
+    [([row()], True), ([row(provider="CUDAExecutionProvider", passed=False)], False), ([row(engine="other")], False)],
+)
+def test_engine_that_the_export_did_not_have_is_served_and_says_so(
+    rows: list[dict[str, Any]],
+    certified: bool,
+    tmp_path: Path,
+    write_tiny: Write,
+    clip_bytes: Callable[..., bytes],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine = load(write_tiny(tmp_path / "tiny.onnx", parity=rows))
+    labels = load(write_tiny(tmp_path / "tiny.labels.onnx", "labels", parity=rows))
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    names = () if certified else ("tiny.onnx", "tiny.labels.onnx")
+    assert [text.partition(",")[0] for text in warned] == [
+        f"{name} is not certified for onnxruntime on CPUExecutionProvider" for name in names
+    ]
+    (reply,) = Predictor(engine, labels).predict([{"data": clip_bytes()}])
+    envelope, _ = decode_reply(reply.body)
+    assert envelope["model"]["certified"] is certified
 
 
 def rewrite_card(path: Path, **changes: Any) -> None:

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from sum3dcam.hardware import processor
 from sum3dcam.serving.engines import Engine
 
 PACKAGES = ("sum3dcam", "numpy", "opencv-contrib-python-headless", "av", "onnxruntime", "onnxruntime-gpu", "torch")
@@ -30,11 +31,8 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """The processor's name, its cores that this process may use, the system."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "system": f"{platform.system()} {platform.machine()}",
     }

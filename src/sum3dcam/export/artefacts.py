@@ -1,86 +1,54 @@
 """From a prepared network to the pair of files that is served: explain graph and labels graph, each past the gate."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import onnxruntime
 import torch
 from torch import nn
 
-from sum3dcam.contract import CLIP, EXPLAIN_GRAPH, LABELS_GRAPH, TARGET, Card
+from sum3dcam.contract import LABELS_GRAPH, Card
+from sum3dcam.errors import ParityError
 from sum3dcam.export.archive import labels_path
+from sum3dcam.export.certificate import Row, certify
 from sum3dcam.export.joint import explain_graph, labels_graph
 from sum3dcam.export.onnx import to_model, write_onnx
-from sum3dcam.export.parity import Arrays, Engine, check_engine, reference
+from sum3dcam.export.parity import reference
 from sum3dcam.export.prepare import Prepared
 from sum3dcam.export.pt2 import to_program, write_pt2
+from sum3dcam.export.runners import Runner, onnx_runners, pt2_runners, torchscript_runners
 from sum3dcam.export.torchscript import trace, write_torchscript
-
-Write = Callable[[Path, Card], None]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A graph in its format, not yet signed: how to run it and how to write it with its card."""
+    """A graph in its format, not yet signed: what can run it here, and how to write it with its card.
 
-    engine: str
-    versions: str
-    run: Engine
-    write: Write
+    The first runner is the format's own engine, without which there is no file.
+    """
+
+    runners: Iterable[Runner]
+    write: Callable[[Path, Card], None]
 
 
 def onnx_candidate(graph: nn.Module, *, card: Card, inputs: tuple[torch.Tensor, ...]) -> Candidate:
-    """The graph as ONNX, run by onnxruntime on the CPU."""
+    """The graph as ONNX."""
     model = to_model(graph, card=card)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    names = [info.name for info in session.get_inputs()]
-
-    def run(clips_BTHWC: npt.NDArray[np.uint8], targets_B: npt.NDArray[np.int64]) -> Arrays:
-        given = {CLIP: clips_BTHWC, TARGET: targets_B}
-        return dict(zip(card.outputs, session.run(None, {name: given[name] for name in names}), strict=True))
-
-    return Candidate(
-        engine="onnxruntime CPUExecutionProvider",
-        versions=f"onnxruntime {onnxruntime.__version__}",
-        run=run,
-        write=lambda path, signed: write_onnx(model, path, card=signed),
-    )
+    return Candidate(onnx_runners(model, card=card), lambda path, signed: write_onnx(model, path, card=signed))
 
 
 def torchscript_candidate(graph: nn.Module, *, card: Card, inputs: tuple[torch.Tensor, ...]) -> Candidate:
-    """The graph as TorchScript, run by torch on the CPU."""
+    """The graph as TorchScript."""
     traced = trace(graph, inputs=inputs)
     return Candidate(
-        engine="torchscript cpu",
-        versions=f"torch {torch.__version__}",
-        run=partial(_run_torch, traced, card),
-        write=lambda path, signed: write_torchscript(traced, path, card=signed),
+        torchscript_runners(traced, card=card), lambda path, signed: write_torchscript(traced, path, card=signed)
     )
 
 
 def pt2_candidate(graph: nn.Module, *, card: Card, inputs: tuple[torch.Tensor, ...]) -> Candidate:
-    """The graph as a program of torch.export, run by torch on the CPU, operator by operator."""
+    """The graph as a program of torch.export."""
     program = to_program(graph, inputs=inputs)
-    return Candidate(
-        engine="torch.export cpu",
-        versions=f"torch {torch.__version__}",
-        run=partial(_run_torch, program.module(), card),
-        write=lambda path, signed: write_pt2(program, path, card=signed),
-    )
-
-
-def _run_torch(
-    module: Callable[..., Any], card: Card, clips_BTHWC: npt.NDArray[np.uint8], targets_B: npt.NDArray[np.int64]
-) -> Arrays:
-    given = [torch.from_numpy(clips_BTHWC), torch.from_numpy(targets_B)]
-    with torch.inference_mode():
-        values = module(*given[: 2 if card.graph == EXPLAIN_GRAPH else 1])
-    return {name: tensor.numpy() for name, tensor in zip(card.outputs, values, strict=True)}
+    return Candidate(pt2_runners(program, card=card), lambda path, signed: write_pt2(program, path, card=signed))
 
 
 CANDIDATES: Mapping[str, Callable[..., Candidate]] = {
@@ -90,10 +58,13 @@ CANDIDATES: Mapping[str, Callable[..., Candidate]] = {
 }
 
 
-def export_pair(prepared: Prepared, output: Path, *, say: Callable[[str], None] = lambda line: None) -> list[Any]:
-    """Writes the explain graph to `output` and the labels graph beside it; gives the two parity rows.
+def export_pair(
+    prepared: Prepared, output: Path, *, say: Callable[[str], None] = lambda line: None
+) -> list[tuple[Row, ...]]:
+    """Writes the explain graph to `output` and the labels graph beside it; gives the two certificates.
 
-    The suffix of `output` chooses the format, a key of CANDIDATES. Nothing is written unless both pass the gate.
+    The suffix of `output` chooses the format, a key of CANDIDATES. Nothing is written unless both graphs pass the gate
+    in the format's own engine, which is the first row; what another engine made of them is in its row.
 
     Raises:
         ParityError: a graph differs from the float64 oracle beyond tolerance.
@@ -106,7 +77,7 @@ def export_pair(prepared: Prepared, output: Path, *, say: Callable[[str], None] 
     say("oracle: float64 autograd, and the joint graph against it")
     oracle = reference(prepared)
     candidates = []
-    for path, signed, graph, inputs in (
+    for path, unsigned, graph, inputs in (
         (output, card, explain_graph(classifier, taps=card.taps, clip_BTHWC=clip), (clip, target)),
         (
             labels_path(output),
@@ -116,9 +87,12 @@ def export_pair(prepared: Prepared, output: Path, *, say: Callable[[str], None] 
         ),
     ):
         say(f"parity: {path.name}")
-        candidate = make(graph, card=signed, inputs=inputs)
-        row = check_engine(candidate.engine, run=candidate.run, versions=candidate.versions, reference=oracle)
-        candidates.append((candidate, path, replace(signed, parity=(row,))))
+        candidate = make(graph, card=unsigned, inputs=inputs)
+        rows = certify(candidate.runners, card=unsigned, reference=oracle)
+        own = rows[0]
+        if not own["passed"]:
+            raise ParityError(f"{path.name} in {own['engine']} {own['provider']}: {own['reason']}")
+        candidates.append((candidate, path, replace(unsigned, parity=rows)))
     for candidate, path, signed in candidates:
         candidate.write(path, signed)
-    return [signed.parity[0] for _, _, signed in candidates]
+    return [signed.parity for _, _, signed in candidates]

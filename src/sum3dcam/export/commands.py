@@ -1,4 +1,4 @@
-"""The options that every export script shares, and the table it ends with."""
+"""The options that every export script shares, and the tables it ends with."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -74,39 +74,51 @@ def export_options(command: Command) -> Command:
 
 
 def run_export(*, output: Path, suffix: str, **wanted: Any) -> None:
-    """Exports both graphs and prints the parity table; the keywords are those of `prepare` and of the options."""
+    """Exports both graphs and prints their certificates; the keywords are those of `prepare` and of the options."""
     if output.suffix != suffix:
         raise click.BadParameter(f"got {output.name}, wanted a name that ends in {suffix}", param_hint="--output")
     console = Console(stderr=True)
     with console.status("building") as status:
         prepared = prepare(**wanted)
-        rows = export_pair(prepared, output, say=status.update)
+        certificates = export_pair(prepared, output, say=status.update)
     Console().print(
         f"{prepared.card.model}: {describe_parameters(prepared.classifier.network)} parameters", highlight=False
     )
-    Console().print(
-        parity_table({path.name: row for path, row in zip((output, labels_path(output)), rows, strict=True)})
-    )
+    for path, rows in zip((output, labels_path(output)), certificates, strict=True):
+        print_certificate(rows, name=path.name, console=Console())
     sizes = {path.name: path.stat().st_size / 1e6 for path in (output, labels_path(output))}
     Console().print(", ".join(f"{name} {size:.1f} MB" for name, size in sizes.items()), highlight=False)
 
 
-def parity_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
-    """The parity rows of artefacts by name; errors beside eager float32's."""
-    table = Table(title="parity against float64 autograd", title_justify="left")
-    for column in ("file", "engine", "logits", "map mean (eager)", "map max (eager)", "top-1"):
-        table.add_column(column)
-    for name, row in rows.items():
-        means, maxima = (
-            f"{row[f'saliency_{what}_error']:.1e} ({row[f'eager_saliency_{what}_error']:.1e})"
-            if f"saliency_{what}_error" in row
-            else "-"
-            for what in ("mean", "max")
-        )
+def print_certificate(rows: Sequence[Mapping[str, Any]], *, name: str, console: Console) -> None:
+    """The parity rows of one artefact as a table, and below it why an engine did not pass."""
+    table = Table(title=Text(f"{name}: parity against float64 autograd"), title_justify="left")
+    for column in ("engine", "logits", "map mean", "map max", "grids mean", "box IoU (least)", "top-1", "passed"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        errors = ("logits_max_error", "saliency_mean_error", "saliency_max_error", "grids_mean_error")
         table.add_row(
-            name, row["engine"], f"{row['logits_max_error']:.1e}", means, maxima, f"{row['top1_agreement']:.0%}"
+            _shown_engine(row),
+            *(_shown(row, key, "{:.1e}") for key in errors),
+            f"{_shown(row, 'box_iou_mean', '{:.3f}')} ({_shown(row, 'box_iou_min', '{:.2f}')})",
+            _shown(row, "top1_agreement", "{:.0%}"),
+            "yes" if row["passed"] else "no",
         )
-    return table
+    console.print(table)
+    for row in rows:
+        if not row["passed"]:
+            reason = Text(f"{_shown_engine(row)} did not pass, no server will run it: {row.get('reason')}")
+            console.print(reason, highlight=False)
+
+
+def _shown(row: Mapping[str, Any], key: str, form: str) -> str:
+    """A row's figure; a labels graph has no maps, and an engine that failed no figures."""
+    value = row.get(key)
+    return form.format(value) if isinstance(value, (int, float)) else "-"
+
+
+def _shown_engine(row: Mapping[str, Any]) -> str:
+    return f"{row['engine']} {row['provider']}"
 
 
 @click.command("inspect")
@@ -120,7 +132,7 @@ def inspect_command(what: str, with_layers: bool, json_path: Path | None) -> Non
     for inspection in found:
         console.print(_facts_table(inspection, name=what))
         if inspection.parity:
-            console.print(parity_table({row["engine"]: row for row in inspection.parity}))
+            print_certificate(inspection.parity, name=Path(what).name, console=console)
         if with_layers and inspection.layers:
             console.print(_layers_table(inspection))
     if json_path is not None:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sum3dcam.artefact import ARTIFACT_SUFFIXES, read_card
 from sum3dcam.contract import CARD_KEY, Card
 from sum3dcam.errors import ArtifactError
-from sum3dcam.export.archive import ARTIFACT_SUFFIXES, read_card
 from sum3dcam.models import NETWORKS, build_network
 from sum3dcam.models.checkpoints import Weights, load_weights
 from sum3dcam.models.gating import Gated

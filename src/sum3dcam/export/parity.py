@@ -5,7 +5,6 @@ Precision: the exported file errs hardly more than eager float32 autograd does o
 """
 
 import copy
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,30 +22,28 @@ from sum3dcam.export.prepare import Prepared, random_clips
 from sum3dcam.models import Classifier
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-Engine = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64]], Arrays]
 
 # None of these is the batch size of the example the graph was traced with; together they are 16 clips.
 BATCH_SIZES = (1, 3, 5, 7)
 STRUCTURE_CLIPS = 3
 STRUCTURE_TOLERANCE = 1e-9
 LOGITS_TOLERANCE = 1e-4
+# What is told of a kind of errors, (N,...) with the clips first.
+MEASURES: Mapping[str, Callable[[npt.NDArray[Any]], float]] = {
+    "median": lambda errors: float(np.median(errors.reshape(len(errors), -1).mean(1))),
+    "mean": lambda errors: float(errors.mean()),
+    "max": lambda errors: float(errors.max()),
+}
 # How often eager float32's error an engine may reach, and what counts as eager's error at least. Between ReLU flips a
 # map errs by 1e-7; one flip moves it by 1e-2 at a voxel and 1e-4 on average. A full-size network flips on every clip,
 # a small one on every tenth, so there the mean and the maximum of 16 clips are decided by which of the two programs
 # met a flip: the floors are one flip's size. The median over clips has none to speak of and finds low precision.
-Rules = Mapping[str, tuple[Callable[[npt.NDArray[Any]], float], float, float]]
-SALIENCY_RULES: Rules = {
-    "median": (lambda errors_NTHW: float(np.median(errors_NTHW.mean((1, 2, 3)))), 3.0, 1e-6),
-    "mean": (lambda errors_NTHW: float(errors_NTHW.mean()), 2.0, 2e-4),
-    "max": (lambda errors_NTHW: float(errors_NTHW.max()), 3.0, 2e-2),
-}
+Rules = Mapping[str, tuple[float, float]]
+SALIENCY_RULES: Rules = {"median": (3.0, 1e-6), "mean": (2.0, 2e-4), "max": (3.0, 2e-2)}
 # The same for a grid's error in norm, relative to the oracle's grid, per clip. Where a grid's terms cancel, as those of
 # gradcam do, plain rounding reaches 5e-5, and one flip some per cent; a grid under another's name or with its axes
 # swapped is off by about one.
-GRID_RULES: Rules = {
-    "median": (lambda errors_N: float(np.median(errors_N)), 2.0, 2e-2),
-    "max": (lambda errors_N: float(errors_N.max()), 3.0, 0.1),
-}
+GRID_RULES: Rules = {"median": (2.0, 2e-2), "max": (3.0, 0.1)}
 SEED = 2012_09542
 
 
@@ -103,53 +100,49 @@ def reference(prepared: Prepared) -> Reference:
     )
 
 
-def check_engine(name: str, *, run: Engine, versions: str, reference: Reference) -> dict[str, Any]:
-    """One engine's row of the parity table.
+def compare(answers: Arrays, *, reference: Reference) -> tuple[dict[str, float], list[ParityError]]:
+    """The figures of an engine's answers to the reference's clips, and what of them is beyond METHOD.md section 4.
 
-    Map errors are absolute (a map's max is 1), logits' relative to the largest logit. A labels graph is checked on
-    its logits alone.
-
-    Raises:
-        ParityError: beyond the tolerances of METHOD.md section 4; says which figure and by how much.
+    Maps err absolutely (a map's max is 1), grids in norm relative to the oracle's, logits relative to the largest one;
+    of the maps and of the grids the worst is told. A labels graph is compared by its logits alone.
     """
-    answers = _in_batches(run, reference)
     oracle = reference.oracle
-    logits_error = float(np.abs(answers[LOGITS] - oracle[LOGITS]).max() / np.abs(oracle[LOGITS]).max())
-    row: dict[str, Any] = {
-        "engine": name,
-        "versions": versions,
-        "hardware": f"{platform.machine()} {platform.processor()}".strip(),
-        "clips": len(reference.clips_NTHWC),
-        "structure_max_error": reference.structure_max_error,
-        "logits_max_error": logits_error,
-        "top1_agreement": float((answers[LOGITS].argmax(1) == oracle[LOGITS].argmax(1)).mean()),
-    }
-    if not logits_error <= LOGITS_TOLERANCE:
-        raise ParityError(f"{name}: logits differ from the oracle's", got=logits_error, allowed=LOGITS_TOLERANCE)
-    if SALIENCY not in answers:
-        return row
-    if (answers[EXPLAINED] != oracle[EXPLAINED]).any():
-        raise ParityError(
-            f"{name}: explains other classes than the oracle",
-            got=answers[EXPLAINED].tolist(),
-            allowed=oracle[EXPLAINED].tolist(),
+    for name, values in answers.items():
+        if values.shape != oracle[name].shape:
+            return {}, [ParityError(f"{name} has another shape", got=values.shape, allowed=oracle[name].shape)]
+    figures, misses = _compare_logits(answers[LOGITS], oracle[LOGITS])
+    if EXPLAINED in answers and (answers[EXPLAINED] != oracle[EXPLAINED]).any():
+        got, wanted = answers[EXPLAINED].tolist(), oracle[EXPLAINED].tolist()
+        misses.append(ParityError("explains other classes than the oracle", got=got, allowed=wanted))
+    for name in [name for name in answers if name not in (LOGITS, EXPLAINED)]:
+        kind, rules, errors_of = (
+            ("saliency", SALIENCY_RULES, _absolute) if name.startswith(SALIENCY) else ("grids", GRID_RULES, _in_norm)
         )
-    for output in [name for name in answers if name not in (LOGITS, EXPLAINED)]:
-        rules, errors_of = (SALIENCY_RULES, _absolute) if output.startswith(SALIENCY) else (GRID_RULES, _relative_norm)
-        errors, eager_errors = (errors_of(given[output], oracle[output]) for given in (answers, reference.eager))
-        for what, (measure, ratio, floor) in rules.items():
-            error, eager_error = measure(errors), measure(eager_errors)
-            allowed = ratio * max(eager_error, floor)
+        errors, eager_errors = (errors_of(given[name], oracle[name]) for given in (answers, reference.eager))
+        for what, measure in MEASURES.items():
+            key = f"{kind}_{what}_error"
+            figures[key] = float(np.maximum(measure(errors), figures.get(key, 0.0)))  # keeps what is not a number
+        for what, (ratio, floor) in rules.items():
+            error, allowed = MEASURES[what](errors), ratio * max(MEASURES[what](eager_errors), floor)
             if not error <= allowed:
-                raise ParityError(
-                    f"{name}: the {what} error of {output} exceeds {ratio} times eager float32's",
-                    got=error,
-                    allowed=allowed,
-                )
-            kind = "saliency" if output.startswith(SALIENCY) else "grids"
-            for key, value in ((f"{kind}_{what}_error", error), (f"eager_{kind}_{what}_error", eager_error)):
-                row[key] = max(value, row.get(key, 0.0))
-    return row
+                message = f"the {what} error of {name} exceeds {ratio} times eager float32's"
+                misses.append(ParityError(message, got=error, allowed=allowed))
+    return figures, misses
+
+
+def _compare_logits(
+    got_NK: npt.NDArray[Any], wanted_NK: npt.NDArray[Any]
+) -> tuple[dict[str, float], list[ParityError]]:
+    errors = np.abs(got_NK - wanted_NK) / np.abs(wanted_NK).max()
+    figures = {
+        "logits_mean_error": float(errors.mean()),
+        "logits_max_error": float(errors.max()),
+        "top1_agreement": float((got_NK.argmax(1) == wanted_NK.argmax(1)).mean()),
+    }
+    worst = figures["logits_max_error"]
+    if worst <= LOGITS_TOLERANCE:
+        return figures, []
+    return figures, [ParityError("logits differ from the oracle's", got=worst, allowed=LOGITS_TOLERANCE)]
 
 
 def _absolute(got: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -157,7 +150,7 @@ def _absolute(got: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[An
     return errors
 
 
-def _relative_norm(got_Nthw: npt.NDArray[Any], wanted_Nthw: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _in_norm(got_Nthw: npt.NDArray[Any], wanted_Nthw: npt.NDArray[Any]) -> npt.NDArray[Any]:
     axes = (1, 2, 3)
     norms_N = np.sqrt((wanted_Nthw**2).sum(axes))
     errors_N: npt.NDArray[Any] = np.sqrt(((got_Nthw - wanted_Nthw) ** 2).sum(axes)) / np.maximum(norms_N, EMPTY_MAX)
@@ -200,12 +193,3 @@ def _check_structure(
             )
         worst = max(worst, error)
     return worst
-
-
-def _in_batches(run: Engine, reference: Reference) -> dict[str, npt.NDArray[Any]]:
-    answers, first = [], 0
-    for size in BATCH_SIZES:
-        chosen = slice(first, first + size)
-        answers.append(run(reference.clips_NTHWC[chosen], reference.targets_N[chosen]))
-        first += size
-    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}

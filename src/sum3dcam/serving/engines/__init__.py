@@ -1,15 +1,18 @@
 """What runs an artefact. A new kind of file is one module and one line in LOADERS."""
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from sum3dcam.contract import EXPLAIN_GRAPH, LABELS_GRAPH, STREAM_CHANNELS, Card
+from sum3dcam.contract import EAGER, EXPLAIN_GRAPH, LABELS_GRAPH, STREAM_CHANNELS, Card
 from sum3dcam.errors import ArtifactError
 from sum3dcam.serving.engines import onnx_runtime, pt2, torchscript
 from sum3dcam.serving.engines.engine import Engine
 from sum3dcam.video.geometry import PREPROCESSING
 
 __all__ = ["LOADERS", "Engine", "load_engine", "load_engines"]
+
+logger = logging.getLogger(__name__)
 
 # File suffix -> loader(path, device=, num_threads=); device is "cpu" or "cuda:INDEX".
 LOADERS: Mapping[str, Callable[..., Engine]] = {
@@ -23,8 +26,8 @@ def load_engine(path: Path, *, device: str, num_threads: int) -> Engine:
     """Loads an artefact and holds it against its own card.
 
     Raises:
-        ArtifactError: no card, graph and card disagree, frames this server cannot make, or the device asked for
-            cannot be had.
+        ArtifactError: no card, graph and card disagree, frames this server cannot make, the device asked for cannot be
+            had, or the engine did not pass the parity gate there when the file was exported.
     """
     if path.suffix not in LOADERS:
         raise ArtifactError("no engine runs this kind of file", got=path.name, allowed=sorted(LOADERS))
@@ -35,6 +38,7 @@ def load_engine(path: Path, *, device: str, num_threads: int) -> Engine:
             got=f"{engine.card.preprocessing} of {', '.join(engine.card.streams)}",
             allowed=[f"{name} of {', '.join(STREAM_CHANNELS)}" for name in PREPROCESSING],
         )
+    _check_certificate(engine, path=path)
     return engine
 
 
@@ -64,6 +68,20 @@ def load_engines(folder: Path, *, device: str, num_threads: int) -> tuple[Engine
             allowed=explain.card.model,
         )
     return explain, labels
+
+
+def _check_certificate(engine: Engine, *, path: Path) -> None:
+    card, where = engine.card, f"{engine.name} on {engine.provider}"
+    row = card.parity_row(engine.name, provider=engine.provider)
+    if row is None:
+        logger.warning("%s is not certified for %s, which its export did not have", path.name, where)
+    elif not row["passed"]:
+        passed = [row for row in card.parity if row["passed"] and row["engine"] != EAGER]
+        raise ArtifactError(
+            f"{path.name} did not pass the parity gate in {where}; choose another engine",
+            got=row.get("reason"),
+            allowed=[f"{row['engine']} on {row['provider']}" for row in passed],
+        )
 
 
 def _model_facts(card: Card) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from sum3dcam.contract import CARD_KEY, CLIP, TARGET, Card
+from sum3dcam.contract import CARD_KEY, CLIP, ONNXRUNTIME, TARGET, Card
 from sum3dcam.errors import ArtifactError
 from sum3dcam.serving.engines.engine import Arrays, check_same, file_sha256, input_names
 
@@ -17,7 +17,7 @@ _ERRORS_ONLY = 3
 class OnnxRuntimeEngine:
     """A session on one device."""
 
-    name = "onnxruntime"
+    name = ONNXRUNTIME
 
     def __init__(self, session: Any, *, card: Card, sha256: str) -> None:
         self.card = card
@@ -69,4 +69,5 @@ def load(path: Path, *, device: str, num_threads: int) -> OnnxRuntimeEngine:
 def _provider(device: str) -> tuple[str, dict[str, str]]:
     if device == "cpu":
         return "CPUExecutionProvider", {}
-    return "CUDAExecutionProvider", {"device_id": device.removeprefix("cuda:")}
+    # Exact float32, as certified.
+    return "CUDAExecutionProvider", {"device_id": device.removeprefix("cuda:"), "use_tf32": "0"}

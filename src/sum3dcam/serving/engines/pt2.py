@@ -4,7 +4,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from sum3dcam.contract import CARD_KEY, CLIP, Card
+from sum3dcam.contract import CARD_KEY, CLIP, PT2, Card
 from sum3dcam.errors import ArtifactError
 from sum3dcam.serving.engines.engine import check_same, file_sha256, input_names
 from sum3dcam.serving.engines.torch_engine import TorchEngine, claim_device
@@ -36,7 +36,7 @@ def load(path: Path, *, device: str, num_threads: int) -> TorchEngine:
         program = move_to_device_pass(program, device)
     module = program.module()
     _fold_constants(module)
-    return TorchEngine(module, name="pt2", card=card, device=device, sha256=file_sha256(path))
+    return TorchEngine(module, name=PT2, card=card, device=device, sha256=file_sha256(path))
 
 
 def _fold_constants(module: Any) -> None:

@@ -37,10 +37,15 @@ class TorchEngine:
 
 
 def claim_device(device: str, *, num_threads: int) -> None:
-    """Raises ArtifactError where torch cannot run on `device`; sets the threads of this process, 0 leaves them."""
+    """Makes this process compute in exact float32, as certified, with so many threads; 0 leaves them.
+
+    Raises:
+        ArtifactError: torch cannot run on `device`.
+    """
     import torch
 
     if device != "cpu" and not torch.cuda.is_available():
         raise ArtifactError(f"this torch cannot run on {device}", got="CUDA is not available", allowed=["cpu"])
+    torch.backends.cudnn.allow_tf32 = False
     if num_threads:
         torch.set_num_threads(num_threads)

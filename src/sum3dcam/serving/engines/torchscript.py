@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sum3dcam.contract import CARD_KEY, Card
+from sum3dcam.contract import CARD_KEY, TORCHSCRIPT, Card
 from sum3dcam.errors import ArtifactError
 from sum3dcam.serving.engines.engine import check_same, file_sha256, input_names
 from sum3dcam.serving.engines.torch_engine import TorchEngine, claim_device
@@ -36,7 +36,7 @@ def load(path: Path, *, device: str, num_threads: int) -> TorchEngine:
     count = len(returned.elements()) if returned.kind() == "TupleType" else 1
     check_same("number of outputs", got=[count], card=[len(card.outputs)])
     return TorchEngine(
-        _always_the_same(module.eval()), name="torchscript", card=card, device=device, sha256=file_sha256(path)
+        _always_the_same(module.eval()), name=TORCHSCRIPT, card=card, device=device, sha256=file_sha256(path)
     )
 
 

@@ -1,0 +1,114 @@
+"""The engines at hand that can run a graph being exported, under the names by which a server knows them.
+
+A server runs the file with the same options (`serving.engines`): what is certified here is what is served there.
+"""
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import torch
+from torch.export import ExportedProgram
+from torch.export.passes import move_to_device_pass
+
+from sum3dcam.contract import CLIP, EXPLAIN_GRAPH, ONNXRUNTIME, PT2, TARGET, TORCHSCRIPT, Card
+from sum3dcam.errors import ParityError
+from sum3dcam.export.parity import Arrays
+from sum3dcam.hardware import gpu, processor
+
+Run = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64]], Arrays]
+
+
+@dataclass(frozen=True)
+class Runner:
+    """An engine on a provider; `load` gives what runs the graph there."""
+
+    engine: str
+    provider: str
+    versions: str
+    load: Callable[[], Run]
+    hardware: str = field(default_factory=processor)
+
+
+def onnx_runners(model: onnx.ModelProto, *, card: Card) -> Iterator[Runner]:
+    """ONNX Runtime on the CPU, then on CUDA where both are there."""
+    versions = f"onnxruntime {onnxruntime.__version__}"
+    load = partial(_onnxruntime, model, card)
+    yield Runner(ONNXRUNTIME, "CPUExecutionProvider", versions, partial(load, "CPUExecutionProvider", {}))
+    card_name = gpu()
+    if card_name is not None and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        exact = partial(load, "CUDAExecutionProvider", {"use_tf32": "0"})
+        yield Runner(ONNXRUNTIME, "CUDAExecutionProvider", versions, exact, hardware=card_name)
+
+
+def torchscript_runners(traced: torch.jit.ScriptModule, *, card: Card) -> Iterator[Runner]:
+    """TorchScript on the CPU, then on CUDA where it is there."""
+    return _torch_runners(TORCHSCRIPT, partial(_torchscript_on, traced), card=card)
+
+
+def pt2_runners(program: ExportedProgram, *, card: Card) -> Iterator[Runner]:
+    """The program of torch.export on the CPU, operator by operator, then on CUDA where it is there."""
+    return _torch_runners(PT2, partial(_program_on, program), card=card)
+
+
+def _onnxruntime(model: onnx.ModelProto, card: Card, provider: str, options: dict[str, str]) -> Run:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=[(provider, options)])
+    if session.get_providers()[0] != provider:
+        raise ParityError("the session did not get its provider", got=session.get_providers(), allowed=provider)
+    names = [info.name for info in session.get_inputs()]
+
+    def run(clips_BTHWC: npt.NDArray[np.uint8], targets_B: npt.NDArray[np.int64]) -> Arrays:
+        given = {CLIP: clips_BTHWC, TARGET: targets_B}
+        return dict(zip(card.outputs, session.run(None, {name: given[name] for name in names}), strict=True))
+
+    return run
+
+
+def _torch_runners(engine: str, load_on: Callable[[str], Callable[..., Any]], *, card: Card) -> Iterator[Runner]:
+    devices = {"cpu": processor()}
+    if torch.cuda.is_available():
+        devices["cuda"] = torch.cuda.get_device_name()
+    for device, hardware in devices.items():
+        load = partial(_torch, load_on, device, card)
+        yield Runner(engine, device, f"torch {torch.__version__}", load, hardware=hardware)
+
+
+def _torch(load_on: Callable[[str], Callable[..., Any]], device: str, card: Card) -> Run:
+    module = load_on(device)
+
+    def run(clips_BTHWC: npt.NDArray[np.uint8], targets_B: npt.NDArray[np.int64]) -> Arrays:
+        given = [torch.from_numpy(array).to(device) for array in (clips_BTHWC, targets_B)]
+        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+            values = module(*given[: 2 if card.graph == EXPLAIN_GRAPH else 1])
+        return {name: tensor.cpu().numpy() for name, tensor in zip(card.outputs, values, strict=True)}
+
+    return run
+
+
+def _torchscript_on(traced: torch.jit.ScriptModule, device: str) -> Callable[..., Any]:
+    module = traced if device == "cpu" else torch.jit.load(_saved(torch.jit.save, traced), map_location=device)
+
+    def call(*tensors: torch.Tensor) -> Any:
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+            return module(*tensors)
+
+    return call
+
+
+def _program_on(program: ExportedProgram, device: str) -> Callable[..., Any]:
+    if device != "cpu":
+        program = move_to_device_pass(torch.export.load(_saved(torch.export.save, program)), device)
+    return program.module()
+
+
+def _saved(save: Callable[..., None], graph: Any) -> io.BytesIO:
+    buffer = io.BytesIO()
+    save(graph, buffer)
+    buffer.seek(0)
+    return buffer
