@@ -43,6 +43,7 @@ EMPTY_MAX = 1e-20
 
 # What runs a graph, as a card's certificate and a reply name it. EAGER is the float32 network that was exported.
 ONNXRUNTIME = "onnxruntime"
+OPENVINO = "openvino"
 TORCHSCRIPT = "torchscript"
 PT2 = "pt2"
 EAGER = "eager"

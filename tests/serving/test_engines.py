@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,75 @@ def test_onnx_engine_answers_by_name_and_says_what_it_runs_on(tmp_path: Path, wr
     # Oracle: the mean of the pixels of each cell.
     cells = noise(3).mean(axis=-1).reshape(3, 2, 2, 4, 4, 4, 4).mean(axis=(2, 4, 6)) / 255
     np.testing.assert_allclose(outputs["activation_pool"], cells, atol=1e-6)  # float32 against float64
+
+
+@pytest.mark.parametrize("graph", ["explain", "labels"])
+def test_openvino_gives_onnxruntimes_answers_for_any_batch(graph: str, tmp_path: Path, write_tiny: Write) -> None:
+    path = write_tiny(tmp_path / "tiny.onnx", graph)
+    wanted, got = (load_engine(path, device="cpu", num_threads=1, engine=name) for name in ("onnxruntime", "openvino"))
+    assert (got.name, got.provider, got.card.graph) == ("openvino", "CPU", graph)
+    assert got.sha256 == wanted.sha256
+    for batch in (2, 1, 8, 3):
+        target = np.arange(batch) % 4 - 1
+        outputs = got.run(noise(batch), target_B=target)
+        assert tuple(outputs) == got.card.outputs
+        for name, values in wanted.run(noise(batch), target_B=target).items():
+            assert (outputs[name].dtype, outputs[name].shape) == (values.dtype, values.shape), name
+            np.testing.assert_allclose(outputs[name], values, atol=1e-6)  # float32 of values around one
+
+
+def test_openvino_keeps_earlier_answers_and_minds_no_strides(tmp_path: Path, write_tiny: Write) -> None:
+    engine = load_engine(write_tiny(tmp_path / "tiny.onnx"), device="cpu", num_threads=1, engine="openvino")
+    target = np.array([-1, 1])
+    first = engine.run(noise(2), target_B=target)
+    kept = {name: value.copy() for name, value in first.items()}
+    mirrored = engine.run(noise(2)[:, :, :, ::-1], target_B=target)
+    wanted = engine.run(np.ascontiguousarray(noise(2)[:, :, :, ::-1]), target_B=target)
+    for name, value in kept.items():
+        np.testing.assert_array_equal(first[name], value)
+        np.testing.assert_array_equal(mirrored[name], wanted[name])
+    assert (wanted["saliency"] != first["saliency"]).any()
+
+
+def test_openvino_takes_the_threads_and_the_precision_it_is_given(tmp_path: Path, write_tiny: Write) -> None:
+    engine: Any = load_engine(write_tiny(tmp_path / "tiny.onnx"), device="cpu", num_threads=1, engine="openvino")
+    assert engine._compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    assert str(engine._compiled.get_property("INFERENCE_PRECISION_HINT")) == "<Type: 'float32'>"
+
+
+@pytest.mark.parametrize(
+    ("device", "installed", "said"), [("cuda:0", True, "CPU"), ("cpu", False, r"sum3dcam\[openvino\]")]
+)
+def test_openvino_that_cannot_be_had_is_refused(
+    device: str, installed: bool, said: str, tmp_path: Path, write_tiny: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not installed:
+        monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ArtifactError, match=said):
+        load_engine(write_tiny(tmp_path / "tiny.onnx"), device=device, num_threads=1, engine="openvino")
+
+
+@pytest.mark.parametrize("changes", [{"taps": []}, {"num_frames": 8}, {"graph": "labels"}])
+def test_openvino_refuses_a_card_that_lies_about_the_graph(
+    changes: dict[str, Any], tmp_path: Path, write_tiny: Write
+) -> None:
+    path = write_tiny(tmp_path / "tiny.onnx")
+    rewrite_card(path, **changes)
+    with pytest.raises(ArtifactError, match="not those of its card"):
+        load_engine(path, device="cpu", num_threads=1, engine="openvino")
+
+
+def test_engine_that_does_not_run_such_files_is_refused(tmp_path: Path, write_tiny: Write) -> None:
+    with pytest.raises(ArtifactError, match="this engine") as caught:
+        load_engine(write_tiny(tmp_path / "tiny.onnx"), device="cpu", num_threads=1, engine="torchscript")
+    assert caught.value.allowed == ["onnxruntime", "openvino"]
+
+
+def test_each_graph_runs_in_the_engine_named_for_it(tiny_folder: Path) -> None:
+    explain, labels = load_engines(tiny_folder, device="cpu", num_threads=1, engines={"labels": "openvino"})
+    assert (explain.name, labels.name) == ("onnxruntime", "openvino")
+    explain, labels = load_engines(tiny_folder, device="cpu", num_threads=1, engines={"explain": "openvino"})
+    assert (explain.name, labels.name) == ("openvino", "onnxruntime")
 
 
 def test_labels_engine_ignores_the_target(tmp_path: Path, write_tiny: Write) -> None:
@@ -140,8 +210,21 @@ def rewrite_card(path: Path, **changes: Any) -> None:
 def test_bytes_that_are_no_graph_are_refused(tmp_path: Path) -> None:
     for name in ("broken.onnx", "broken.pt", "broken.pt2"):
         (tmp_path / name).write_bytes(b"nonsense")
-        with pytest.raises(ArtifactError, match="load"):
+        with pytest.raises(ArtifactError, match="cannot be read"):
             load(tmp_path / name)
+
+
+def test_graph_that_no_engine_can_load_is_refused(tmp_path: Path, card: Card) -> None:
+    """The card is whole, the graph behind it is none."""
+    empty = onnx.ModelProto()
+    onnx.helper.set_model_props(empty, {CARD_KEY: card.to_json()})
+    onnx.save(empty, tmp_path / "broken.onnx")
+    for name in ("broken.pt", "broken.pt2"):
+        with zipfile.ZipFile(tmp_path / name, "w") as file:
+            file.writestr(f"broken/extra/{CARD_KEY}", card.to_json())
+    for name, engine in (("onnx", "onnxruntime"), ("onnx", "openvino"), ("pt", None), ("pt2", None)):
+        with pytest.raises(ArtifactError, match="cannot load the graph"):
+            load_engine(tmp_path / f"broken.{name}", device="cpu", num_threads=1, engine=engine)
 
 
 def test_other_kinds_of_file_are_refused(tmp_path: Path) -> None:

@@ -28,6 +28,13 @@ def test_everything_binds_to_loopback_and_nothing_can_be_loaded() -> None:
     assert properties["enable_model_api"] == "false"
 
 
+def test_each_graph_can_be_given_an_engine() -> None:
+    assert read_settings(None, properties={}).engines == {}
+    section = {"labels_engine": "openvino", "explain_engine": "onnxruntime"}
+    settings = read_settings({"sum3dcam": section}, properties={})
+    assert settings.engines == {"labels": "openvino", "explain": "onnxruntime"}
+
+
 def test_torchserves_own_limit_holds_where_no_configuration_names_one() -> None:
     assert read_settings(None, properties={}).max_reply_bytes == 6_553_500
 
@@ -41,6 +48,8 @@ def test_torchserves_own_limit_holds_where_no_configuration_names_one() -> None:
         ({"bachSize": 8}, "bachSize"),
         ({"sum3dcam": {"max_batch_clips": 0}}, "max_batch_clips"),
         ({"sum3dcam": {"threads": 2}}, "threads"),
+        ({"sum3dcam": {"engine": "openvino"}}, "labels_engine"),
+        ({"sum3dcam": {"labels_engine": 1}}, "labels_engine"),
         ({"sum3dcam": {"max_bytes": 2}}, "max_bytes"),
         ({"sum3dcam": {"max_frames": 1.5}}, "max_frames"),
     ],

@@ -23,6 +23,16 @@ def test_archives_artefact_and_configuration_answer(tiny_folder: Path, clip_byte
         decode_reply(too_long.body)
 
 
+def test_one_server_answers_labels_and_explanations_in_engines_of_their_own(
+    tiny_folder: Path, clip_bytes: Callable[..., bytes]
+) -> None:
+    config = {"sum3dcam": {"labels_engine": "openvino", "num_threads": 1}}
+    predictor = start_predictor(tiny_folder, gpu_id=None, model_config=config)
+    replies = predictor.predict([{"data": clip_bytes()}, {"data": clip_bytes(), "explain": "boxes"}])
+    said = [decode_reply(reply.body)[0]["model"] for reply in replies]
+    assert [model["engine"] for model in said] == ["openvino", "onnxruntime"]
+
+
 def test_servers_size_limit_reaches_the_replies(
     tiny_folder: Path, clip_bytes: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

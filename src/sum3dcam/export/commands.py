@@ -95,12 +95,13 @@ def print_certificate(rows: Sequence[Mapping[str, Any]], *, name: str, console: 
     table = Table(title=Text(f"{name}: parity against float64 autograd"), title_justify="left")
     for column in ("engine", "logits", "map mean", "map max", "grids mean", "box IoU (least)", "top-1", "passed"):
         table.add_column(column, overflow="fold")
+    boxes = {"box_iou_mean": "{:.3f}", "box_iou_min": "({:.2f})"}
     for row in rows:
         errors = ("logits_max_error", "saliency_mean_error", "saliency_max_error", "grids_mean_error")
         table.add_row(
             _shown_engine(row),
             *(_shown(row, key, "{:.1e}") for key in errors),
-            f"{_shown(row, 'box_iou_mean', '{:.3f}')} ({_shown(row, 'box_iou_min', '{:.2f}')})",
+            " ".join(_shown(row, key, form) for key, form in boxes.items() if key in row) or "-",
             _shown(row, "top1_agreement", "{:.0%}"),
             "yes" if row["passed"] else "no",
         )

@@ -7,6 +7,8 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 
-from sum3dcam.contract import CLIP, EXPLAIN_GRAPH, ONNXRUNTIME, PT2, TARGET, TORCHSCRIPT, Card
+from sum3dcam.contract import CLIP, EXPLAIN_GRAPH, ONNXRUNTIME, OPENVINO, PT2, TARGET, TORCHSCRIPT, Card
 from sum3dcam.errors import ParityError
 from sum3dcam.export.parity import Arrays
 from sum3dcam.hardware import gpu, processor
@@ -37,7 +39,7 @@ class Runner:
 
 
 def onnx_runners(model: onnx.ModelProto, *, card: Card) -> Iterator[Runner]:
-    """ONNX Runtime on the CPU, then on CUDA where both are there."""
+    """ONNX Runtime on the CPU, then on CUDA, then OpenVINO, where they are there."""
     versions = f"onnxruntime {onnxruntime.__version__}"
     load = partial(_onnxruntime, model, card)
     yield Runner(ONNXRUNTIME, "CPUExecutionProvider", versions, partial(load, "CPUExecutionProvider", {}))
@@ -45,6 +47,8 @@ def onnx_runners(model: onnx.ModelProto, *, card: Card) -> Iterator[Runner]:
     if card_name is not None and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         exact = partial(load, "CUDAExecutionProvider", {"use_tf32": "0"})
         yield Runner(ONNXRUNTIME, "CUDAExecutionProvider", versions, exact, hardware=card_name)
+    if find_spec("openvino"):
+        yield Runner(OPENVINO, "CPU", f"openvino {version('openvino')}", partial(_openvino, model, card))
 
 
 def torchscript_runners(traced: torch.jit.ScriptModule, *, card: Card) -> Iterator[Runner]:
@@ -66,6 +70,20 @@ def _onnxruntime(model: onnx.ModelProto, card: Card, provider: str, options: dic
     def run(clips_BTHWC: npt.NDArray[np.uint8], targets_B: npt.NDArray[np.int64]) -> Arrays:
         given = {CLIP: clips_BTHWC, TARGET: targets_B}
         return dict(zip(card.outputs, session.run(None, {name: given[name] for name in names}), strict=True))
+
+    return run
+
+
+def _openvino(model: onnx.ModelProto, card: Card) -> Run:
+    import openvino
+
+    core = openvino.Core()
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", options)
+
+    def run(clips_BTHWC: npt.NDArray[np.uint8], targets_B: npt.NDArray[np.int64]) -> Arrays:
+        outputs = compiled([clips_BTHWC, targets_B][: len(compiled.inputs)])
+        return {name: outputs[index] for index, name in enumerate(card.outputs)}
 
     return run
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from sum3dcam.contract import EXPLAIN_GRAPH, LABELS_GRAPH
 from sum3dcam.errors import ArtifactError
 from sum3dcam.video.decode import DecodeLimits
 
@@ -26,6 +27,8 @@ _TORCHSERVE_KEYS: Mapping[str, int] = {
     "maxRetryTimeoutInSec": 1,
     "jobQueueSize": 1,
 }
+# Whether an engine of that name runs the file is found out when it is loaded.
+_ENGINE_KEYS: Mapping[str, str] = {f"{graph}_engine": graph for graph in (EXPLAIN_GRAPH, LABELS_GRAPH)}
 _TORCHSERVE_DEFAULT_BYTES = 6_553_500
 _DEFAULT_RESPONSE_TIMEOUT_SECONDS = 120
 
@@ -37,11 +40,13 @@ TIME_SHARE = 0.8
 class Settings:
     """One worker's facts.
 
-    `num_threads` is per worker, 0 leaves it to the engine; `max_batch_clips` is how many clips one call of the
+    `num_threads` is per worker, 0 leaves it to the engine; `engines` names what runs a graph (explain, labels) in place
+    of its format's own; `max_batch_clips` is how many clips one call of the
     engine takes, None asks for the device's default.
     """
 
     num_threads: int = 0
+    engines: Mapping[str, str] = field(default_factory=dict)
     max_batch_clips: int | None = None
     batch_seconds: float = TIME_SHARE * _DEFAULT_RESPONSE_TIMEOUT_SECONDS
     max_reply_bytes: int = _TORCHSERVE_DEFAULT_BYTES
@@ -60,11 +65,12 @@ def read_settings(model_config: Mapping[str, Any] | None, *, properties: Mapping
     for key, value in config.items():
         _number(value, key=key, lowest=_TORCHSERVE_KEYS[key])
     limit_names = {field.name for field in fields(DecodeLimits)}
-    allowed = {"num_threads", "max_batch_clips", *limit_names} - {"max_bytes"}
+    allowed = {"num_threads", "max_batch_clips", *_ENGINE_KEYS, *limit_names} - {"max_bytes"}
     _check_keys(section, allowed=allowed, where=f"model-config.yaml, section {SECTION}")
     limits = {key: _number(value, key=key, lowest=1) for key, value in section.items() if key in limit_names}
     return Settings(
         num_threads=_number(section.get("num_threads", 0), key="num_threads", lowest=0),
+        engines={graph: _text(section[key], key=key) for key, graph in _ENGINE_KEYS.items() if key in section},
         max_batch_clips=(
             _number(section["max_batch_clips"], key="max_batch_clips", lowest=1)
             if "max_batch_clips" in section
@@ -100,6 +106,12 @@ def _check_keys(values: Mapping[str, Any], *, allowed: Any, where: str) -> None:
 def _number(value: Any, *, key: str, lowest: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
         raise ArtifactError(f"bad value for '{key}' in model-config.yaml", got=value, allowed=f"an integer >= {lowest}")
+    return value
+
+
+def _text(value: Any, *, key: str) -> str:
+    if not isinstance(value, str):
+        raise ArtifactError(f"bad value for '{key}' in model-config.yaml", got=value, allowed="a name")
     return value
 
 

@@ -17,5 +17,5 @@ def start_predictor(model_dir: Path, *, gpu_id: int | None, model_config: Mappin
     """
     settings = read_settings(model_config, properties=server_properties())
     device = "cpu" if gpu_id is None else f"cuda:{gpu_id}"
-    explain, labels = load_engines(model_dir, device=device, num_threads=settings.num_threads)
+    explain, labels = load_engines(model_dir, device=device, num_threads=settings.num_threads, engines=settings.engines)
     return Predictor(explain, labels, settings=settings)

@@ -1,12 +1,23 @@
-"""What runs an artefact. A new kind of file is one module and one line in LOADERS."""
+"""What runs an artefact. A new engine is one module and one line in LOADERS."""
 
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from sum3dcam.contract import EAGER, EXPLAIN_GRAPH, LABELS_GRAPH, STREAM_CHANNELS, Card
+from sum3dcam.artefact import read_card
+from sum3dcam.contract import (
+    EAGER,
+    EXPLAIN_GRAPH,
+    LABELS_GRAPH,
+    ONNXRUNTIME,
+    OPENVINO,
+    PT2,
+    STREAM_CHANNELS,
+    TORCHSCRIPT,
+    Card,
+)
 from sum3dcam.errors import ArtifactError
-from sum3dcam.serving.engines import onnx_runtime, pt2, torchscript
+from sum3dcam.serving.engines import onnx_runtime, open_vino, pt2, torchscript
 from sum3dcam.serving.engines.engine import Engine
 from sum3dcam.video.geometry import PREPROCESSING
 
@@ -14,60 +25,73 @@ __all__ = ["LOADERS", "Engine", "load_engine", "load_engines"]
 
 logger = logging.getLogger(__name__)
 
-# File suffix -> loader(path, device=, num_threads=); device is "cpu" or "cuda:INDEX".
-LOADERS: Mapping[str, Callable[..., Engine]] = {
-    ".onnx": onnx_runtime.load,
-    ".pt": torchscript.load,
-    ".pt2": pt2.load,
+# File suffix -> engine -> loader(path, card=, device=, num_threads=); the first engine is the format's own. device is
+# "cpu" or "cuda:INDEX".
+LOADERS: Mapping[str, Mapping[str, Callable[..., Engine]]] = {
+    ".onnx": {ONNXRUNTIME: onnx_runtime.load, OPENVINO: open_vino.load},
+    ".pt": {TORCHSCRIPT: torchscript.load},
+    ".pt2": {PT2: pt2.load},
 }
 
 
-def load_engine(path: Path, *, device: str, num_threads: int) -> Engine:
-    """Loads an artefact and holds it against its own card.
+def load_engine(path: Path, *, device: str, num_threads: int, engine: str | None = None) -> Engine:
+    """Loads an artefact in the engine named, or else in its format's own, and holds it against its own card.
 
     Raises:
-        ArtifactError: no card, graph and card disagree, frames this server cannot make, the device asked for cannot be
-            had, or the engine did not pass the parity gate there when the file was exported.
+        ArtifactError: no card, graph and card disagree, frames this server cannot make, an engine that does not run
+            such files, the device asked for cannot be had, or the engine did not pass the parity gate there when the
+            file was exported.
     """
     if path.suffix not in LOADERS:
         raise ArtifactError("no engine runs this kind of file", got=path.name, allowed=sorted(LOADERS))
-    engine = LOADERS[path.suffix](path, device=device, num_threads=num_threads)
-    if engine.card.preprocessing not in PREPROCESSING or not set(engine.card.streams) <= set(STREAM_CHANNELS):
+    loaders = LOADERS[path.suffix]
+    name = engine or next(iter(loaders))
+    if name not in loaders:
+        raise ArtifactError(f"{path.name} cannot be run by this engine", got=name, allowed=list(loaders))
+    card = read_card(path)
+    if card.preprocessing not in PREPROCESSING or not set(card.streams) <= set(STREAM_CHANNELS):
         raise ArtifactError(
             f"{path.name} wants frames that this server cannot make",
-            got=f"{engine.card.preprocessing} of {', '.join(engine.card.streams)}",
+            got=f"{card.preprocessing} of {', '.join(card.streams)}",
             allowed=[f"{name} of {', '.join(STREAM_CHANNELS)}" for name in PREPROCESSING],
         )
-    _check_certificate(engine, path=path)
-    return engine
+    loaded = loaders[name](path, card=card, device=device, num_threads=num_threads)
+    _check_certificate(loaded, path=path)
+    return loaded
 
 
-def load_engines(folder: Path, *, device: str, num_threads: int) -> tuple[Engine, Engine]:
+def load_engines(
+    folder: Path, *, device: str, num_threads: int, engines: Mapping[str, str] | None = None
+) -> tuple[Engine, Engine]:
     """The explain engine and the labels engine among a folder's artefacts, told apart by their cards.
+
+    Args:
+        engines: graph -> the engine that runs it; a graph that is not named runs in its format's own.
 
     Raises:
         ArtifactError: as `load_engine`; not exactly one of each; or the two are of different models.
     """
-    engines = {
-        path.name: load_engine(path, device=device, num_threads=num_threads)
-        for path in sorted(folder.iterdir())
-        if path.suffix in LOADERS
-    }
-    graphs = {engine.card.graph: engine for engine in engines.values()}
-    if len(engines) != 2 or set(graphs) != {EXPLAIN_GRAPH, LABELS_GRAPH}:
+    cards = {path: read_card(path) for path in sorted(folder.iterdir()) if path.suffix in LOADERS}
+    paths = {card.graph: path for path, card in cards.items()}
+    if len(cards) != 2 or set(paths) != {EXPLAIN_GRAPH, LABELS_GRAPH}:
         raise ArtifactError(
             "an archive holds one explain graph and its labels graph; pack it with export/to_mar.py",
-            got={name: engine.card.graph for name, engine in engines.items()},
+            got={path.name: card.graph for path, card in cards.items()},
             allowed=[EXPLAIN_GRAPH, LABELS_GRAPH],
         )
-    explain, labels = graphs[EXPLAIN_GRAPH], graphs[LABELS_GRAPH]
-    if _model_facts(explain.card) != _model_facts(labels.card):
+    explain, labels = (cards[paths[graph]] for graph in (EXPLAIN_GRAPH, LABELS_GRAPH))
+    if _model_facts(explain) != _model_facts(labels):
         raise ArtifactError(
             "the explain graph and the labels graph are of different models; export them again",
-            got=labels.card.model,
-            allowed=explain.card.model,
+            got=labels.model,
+            allowed=explain.model,
         )
-    return explain, labels
+    chosen = engines or {}
+    explain_engine, labels_engine = (
+        load_engine(paths[graph], device=device, num_threads=num_threads, engine=chosen.get(graph))
+        for graph in (EXPLAIN_GRAPH, LABELS_GRAPH)
+    )
+    return explain_engine, labels_engine
 
 
 def _check_certificate(engine: Engine, *, path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from sum3dcam.contract import CARD_KEY, CLIP, ONNXRUNTIME, TARGET, Card
+from sum3dcam.contract import CLIP, ONNXRUNTIME, TARGET, Card
 from sum3dcam.errors import ArtifactError
 from sum3dcam.serving.engines.engine import Arrays, check_same, file_sha256, input_names
 
@@ -33,7 +33,7 @@ class OnnxRuntimeEngine:
         return dict(zip(self.card.outputs, outputs, strict=True))
 
 
-def load(path: Path, *, device: str, num_threads: int) -> OnnxRuntimeEngine:
+def load(path: Path, *, card: Card, device: str, num_threads: int) -> OnnxRuntimeEngine:
     """Loads on exactly the device asked for: a silent fall back to the CPU is an error.
 
     Raises:
@@ -59,7 +59,6 @@ def load(path: Path, *, device: str, num_threads: int) -> OnnxRuntimeEngine:
         raise ArtifactError(
             f"the graph did not get the device asked for ({device})", got=session.get_providers(), allowed=provider
         )
-    card = Card.from_json(session.get_modelmeta().custom_metadata_map.get(CARD_KEY))
     check_same("inputs", got=[node.name for node in session.get_inputs()], card=input_names(card))
     check_same("outputs", got=[node.name for node in session.get_outputs()], card=card.outputs)
     check_same("clip dimensions", got=session.get_inputs()[0].shape[1:], card=card.clip_shape_THWC)

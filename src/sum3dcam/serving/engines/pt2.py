@@ -4,13 +4,13 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from sum3dcam.contract import CARD_KEY, CLIP, PT2, Card
+from sum3dcam.contract import CLIP, PT2, Card
 from sum3dcam.errors import ArtifactError
 from sum3dcam.serving.engines.engine import check_same, file_sha256, input_names
 from sum3dcam.serving.engines.torch_engine import TorchEngine, claim_device
 
 
-def load(path: Path, *, device: str, num_threads: int) -> TorchEngine:
+def load(path: Path, *, card: Card, device: str, num_threads: int) -> TorchEngine:
     """Loads on exactly the device asked for.
 
     Raises:
@@ -20,12 +20,10 @@ def load(path: Path, *, device: str, num_threads: int) -> TorchEngine:
     from torch.export.passes import move_to_device_pass
 
     claim_device(device, num_threads=num_threads)
-    extra_files = {CARD_KEY: ""}
     try:
-        program = torch.export.load(str(path), extra_files=extra_files)
+        program = torch.export.load(str(path))
     except Exception as error:
         raise ArtifactError("torch cannot load the graph", got=f"{path.name}: {error}") from error
-    card = Card.from_json(extra_files[CARD_KEY])
     signature = program.graph_signature
     check_same("inputs", got=signature.user_inputs, card=input_names(card))
     (clip,) = program.graph.find_nodes(op="placeholder", target=CLIP)

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sum3dcam.contract import CARD_KEY, TORCHSCRIPT, Card
+from sum3dcam.contract import TORCHSCRIPT, Card
 from sum3dcam.errors import ArtifactError
 from sum3dcam.serving.engines.engine import check_same, file_sha256, input_names
 from sum3dcam.serving.engines.torch_engine import TorchEngine, claim_device
 
 
-def load(path: Path, *, device: str, num_threads: int) -> TorchEngine:
+def load(path: Path, *, card: Card, device: str, num_threads: int) -> TorchEngine:
     """Loads on exactly the device asked for.
 
     Raises:
@@ -20,15 +20,13 @@ def load(path: Path, *, device: str, num_threads: int) -> TorchEngine:
     import torch
 
     claim_device(device, num_threads=num_threads)
-    extra_files = {CARD_KEY: ""}
     try:
         with warnings.catch_warnings():
             # TorchScript is deprecated as a whole; the project offers it because TorchServe users have it.
             warnings.simplefilter("ignore", DeprecationWarning)
-            module = torch.jit.load(str(path), map_location=device, _extra_files=extra_files)
+            module = torch.jit.load(str(path), map_location=device)
     except RuntimeError as error:
         raise ArtifactError("torch cannot load the graph", got=f"{path.name}: {error}") from error
-    card = Card.from_json(extra_files[CARD_KEY])
     schema = module.forward.schema
     check_same("inputs", got=[argument.name for argument in schema.arguments[1:]], card=input_names(card))
     # Outputs have no names in TorchScript: only their number can be held against the card.
