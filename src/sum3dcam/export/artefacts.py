@@ -13,7 +13,7 @@ from sum3dcam.export.archive import labels_path
 from sum3dcam.export.certificate import Row, certify
 from sum3dcam.export.joint import explain_graph, labels_graph
 from sum3dcam.export.onnx import to_model, write_onnx
-from sum3dcam.export.parity import reference
+from sum3dcam.export.parity import Reference, reference
 from sum3dcam.export.prepare import Prepared
 from sum3dcam.export.pt2 import to_program, write_pt2
 from sum3dcam.export.runners import Runner, onnx_runners, pt2_runners, torchscript_runners
@@ -59,12 +59,19 @@ CANDIDATES: Mapping[str, Callable[..., Candidate]] = {
 
 
 def export_pair(
-    prepared: Prepared, output: Path, *, say: Callable[[str], None] = lambda line: None
+    prepared: Prepared,
+    output: Path,
+    *,
+    oracle: Reference | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[tuple[Row, ...]]:
     """Writes the explain graph to `output` and the labels graph beside it; gives the two certificates.
 
     The suffix of `output` chooses the format, a key of CANDIDATES. Nothing is written unless both graphs pass the gate
     in the format's own engine, which is the first row; what another engine made of them is in its row.
+
+    Args:
+        oracle: of this very network, from its export to another format: half of an export's time.
 
     Raises:
         ParityError: a graph differs from the float64 oracle beyond tolerance.
@@ -75,7 +82,7 @@ def export_pair(
     clip = prepared.example_clip()
     target = torch.zeros(len(clip), dtype=torch.int64)
     say("oracle: float64 autograd, and the joint graph against it")
-    oracle = reference(prepared)
+    oracle = oracle or reference(prepared)
     candidates = []
     for path, unsigned, graph, inputs in (
         (output, card, explain_graph(classifier, taps=card.taps, clip_BTHWC=clip), (clip, target)),
