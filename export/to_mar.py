@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--artifact", type=click.Path(path_type=Path), required=True, help="FILE.onnx, FILE.pt or FILE.pt2.")
+@click.option("--artifact", type=click.Path(path_type=Path), required=True, help="What an export wrote.")
 @click.option("--name", required=True, help="Name under which the model is served.")
 @click.option("--version", default="1.0")
 @click.option("--output", type=click.Path(path_type=Path), default=ROOT / "model_store", help="Folder of archives.")

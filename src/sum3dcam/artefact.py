@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -15,19 +16,22 @@ def _onnx_card(path: Path) -> str | None:
     return {entry.key: entry.value for entry in model.metadata_props}.get(CARD_KEY)
 
 
-def _zip_card(path: Path) -> str | None:
-    # TorchScript and .pt2 files are zips with their extra files under ARCHIVE/extra/; no need for torch.
+def read_extra(path: Path, *, key: str) -> str | None:
+    """An extra file of a TorchScript, .pt2 or .aoti file: they are zips with these under ARCHIVE/extra/."""
     with zipfile.ZipFile(path) as file:
         for name in file.namelist():
-            if name.endswith(f"/extra/{CARD_KEY}"):
+            if name.endswith(f"/extra/{key}"):
                 return file.read(name).decode()
     return None
 
+
+_zip_card = partial(read_extra, key=CARD_KEY)
 
 _CARD_READERS: Mapping[str, Callable[[Path], str | None]] = {
     ".onnx": _onnx_card,
     ".pt": _zip_card,
     ".pt2": _zip_card,
+    ".aoti": _zip_card,
 }
 ARTIFACT_SUFFIXES = tuple(_CARD_READERS)
 

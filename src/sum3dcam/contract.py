@@ -46,10 +46,13 @@ ONNXRUNTIME = "onnxruntime"
 OPENVINO = "openvino"
 TORCHSCRIPT = "torchscript"
 PT2 = "pt2"
+AOTI = "aoti"
 EAGER = "eager"
 
 # Where the card travels: ONNX metadata property / extra file of TorchScript and .pt2.
 CARD_KEY = "sum3dcam_card"
+# Where a compiled file says what it was compiled for: a JSON object of torch, architecture and cpu_features.
+BUILD_KEY = "sum3dcam_build"
 
 # Request options (flat keys). `data` (or TorchServe's `body`) holds the bytes.
 EXPLAIN_MODES = ("none", "boxes", "maps", "grids")
@@ -196,7 +199,7 @@ class Card:
         if not text:
             raise ArtifactError(
                 f"the file carries no '{CARD_KEY}' metadata: it was not made by export/to_onnx.py, "
-                "to_torchscript.py or to_pt2.py; export it again"
+                "to_torchscript.py, to_pt2.py or to_aoti.py; export it again"
             )
         try:
             raw = json.loads(text)

@@ -9,6 +9,7 @@ from torch import nn
 
 from sum3dcam.contract import LABELS_GRAPH, Card
 from sum3dcam.errors import ParityError
+from sum3dcam.export.aoti import compile_package, write_aoti
 from sum3dcam.export.archive import labels_path
 from sum3dcam.export.certificate import Row, certify
 from sum3dcam.export.joint import explain_graph, labels_graph
@@ -16,7 +17,7 @@ from sum3dcam.export.onnx import to_model, write_onnx
 from sum3dcam.export.parity import Reference, reference
 from sum3dcam.export.prepare import Prepared
 from sum3dcam.export.pt2 import to_program, write_pt2
-from sum3dcam.export.runners import Runner, onnx_runners, pt2_runners, torchscript_runners
+from sum3dcam.export.runners import Runner, aoti_runners, onnx_runners, pt2_runners, torchscript_runners
 from sum3dcam.export.torchscript import trace, write_torchscript
 
 
@@ -51,10 +52,17 @@ def pt2_candidate(graph: nn.Module, *, card: Card, inputs: tuple[torch.Tensor, .
     return Candidate(pt2_runners(program, card=card), lambda path, signed: write_pt2(program, path, card=signed))
 
 
+def aoti_candidate(graph: nn.Module, *, card: Card, inputs: tuple[torch.Tensor, ...]) -> Candidate:
+    """The graph compiled for this machine's processor."""
+    package = compile_package(graph, inputs=inputs)
+    return Candidate(aoti_runners(package, card=card), lambda path, signed: write_aoti(package, path, card=signed))
+
+
 CANDIDATES: Mapping[str, Callable[..., Candidate]] = {
     ".onnx": onnx_candidate,
     ".pt": torchscript_candidate,
     ".pt2": pt2_candidate,
+    ".aoti": aoti_candidate,
 }
 
 

@@ -127,7 +127,7 @@ def _shown_engine(row: Mapping[str, Any]) -> str:
 @click.option("--layers", "with_layers", is_flag=True, help="A network's layers as well.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all of it there.")
 def inspect_command(what: str, with_layers: bool, json_path: Path | None) -> None:
-    """Say what WHAT is: a checkpoint, an artefact (.onnx, .pt, .pt2), an archive (.mar), or a network by its name."""
+    """Say what WHAT is: a checkpoint, an artefact of any format, an archive (.mar), or a network by its name."""
     found = inspect(what)
     console = Console()
     for inspection in found:

@@ -4,6 +4,8 @@ A server runs the file with the same options (`serving.engines`): what is certif
 """
 
 import io
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +21,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 
-from sum3dcam.contract import CLIP, EXPLAIN_GRAPH, ONNXRUNTIME, OPENVINO, PT2, TARGET, TORCHSCRIPT, Card
+from sum3dcam.contract import AOTI, CLIP, EXPLAIN_GRAPH, ONNXRUNTIME, OPENVINO, PT2, TARGET, TORCHSCRIPT, Card
 from sum3dcam.errors import ParityError
 from sum3dcam.export.parity import Arrays
 from sum3dcam.hardware import gpu, processor
@@ -59,6 +61,12 @@ def torchscript_runners(traced: torch.jit.ScriptModule, *, card: Card) -> Iterat
 def pt2_runners(program: ExportedProgram, *, card: Card) -> Iterator[Runner]:
     """The program of torch.export on the CPU, operator by operator, then on CUDA where it is there."""
     return _torch_runners(PT2, partial(_program_on, program), card=card)
+
+
+def aoti_runners(package: bytes, *, card: Card) -> Iterator[Runner]:
+    """The compiled program on the CPU for which it was compiled."""
+    load = partial(_torch, partial(_compiled_on, package), "cpu", card)
+    yield Runner(AOTI, "cpu", f"torch {torch.__version__}", load)
 
 
 def _onnxruntime(model: onnx.ModelProto, card: Card, provider: str, options: dict[str, str]) -> Run:
@@ -123,6 +131,16 @@ def _program_on(program: ExportedProgram, device: str) -> Callable[..., Any]:
     if device != "cpu":
         program = move_to_device_pass(torch.export.load(_saved(torch.export.save, program)), device)
     return program.module()
+
+
+def _compiled_on(package: bytes, device: str) -> Callable[..., Any]:
+    # As a server does: a compiled program reads past inputs of other shapes or strides unless it is told to look.
+    os.environ["AOTI_RUNTIME_CHECK_INPUTS"] = "1"
+    with tempfile.NamedTemporaryFile(suffix=".pt2") as file:
+        file.write(package)
+        file.flush()
+        compiled = torch._inductor.aoti_load_package(file.name)
+    return lambda *tensors: compiled(*(tensor.contiguous() for tensor in tensors))
 
 
 def _saved(save: Callable[..., None], graph: Any) -> io.BytesIO:

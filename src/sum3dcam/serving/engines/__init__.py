@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sum3dcam.artefact import read_card
 from sum3dcam.contract import (
+    AOTI,
     EAGER,
     EXPLAIN_GRAPH,
     LABELS_GRAPH,
@@ -17,7 +18,7 @@ from sum3dcam.contract import (
     Card,
 )
 from sum3dcam.errors import ArtifactError
-from sum3dcam.serving.engines import onnx_runtime, open_vino, pt2, torchscript
+from sum3dcam.serving.engines import aoti, onnx_runtime, open_vino, pt2, torchscript
 from sum3dcam.serving.engines.engine import Engine
 from sum3dcam.video.geometry import PREPROCESSING
 
@@ -31,6 +32,7 @@ LOADERS: Mapping[str, Mapping[str, Callable[..., Engine]]] = {
     ".onnx": {ONNXRUNTIME: onnx_runtime.load, OPENVINO: open_vino.load},
     ".pt": {TORCHSCRIPT: torchscript.load},
     ".pt2": {PT2: pt2.load},
+    ".aoti": {AOTI: aoti.load},
 }
 
 
