@@ -20,6 +20,7 @@ from sum3dcam.models.gating import FUSIONS
 from sum3dcam.video.geometry import PREPROCESSING
 
 Command = Callable[..., Any]
+TABLE_WIDTH = 120
 
 
 def split_names(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, ...] | None:
@@ -85,12 +86,12 @@ def run_export(*, output: Path, suffix: str, **wanted: Any) -> None:
         f"{prepared.card.model}: {describe_parameters(prepared.classifier.network)} parameters", highlight=False
     )
     for path, rows in zip((output, labels_path(output)), certificates, strict=True):
-        print_certificate(rows, name=path.name, console=Console())
+        print_certificate(rows, name=path.name)
     sizes = {path.name: path.stat().st_size / 1e6 for path in (output, labels_path(output))}
     Console().print(", ".join(f"{name} {size:.1f} MB" for name, size in sizes.items()), highlight=False)
 
 
-def print_certificate(rows: Sequence[Mapping[str, Any]], *, name: str, console: Console) -> None:
+def print_certificate(rows: Sequence[Mapping[str, Any]], *, name: str) -> None:
     """The parity rows of one artefact as a table, and below it why an engine did not pass."""
     table = Table(title=Text(f"{name}: parity against float64 autograd"), title_justify="left")
     for column in ("engine", "logits", "map mean", "map max", "grids mean", "box IoU (least)", "top-1", "passed"):
@@ -105,6 +106,7 @@ def print_certificate(rows: Sequence[Mapping[str, Any]], *, name: str, console: 
             _shown(row, "top1_agreement", "{:.0%}"),
             "yes" if row["passed"] else "no",
         )
+    console = Console(width=max(Console().width, TABLE_WIDTH))
     console.print(table)
     for row in rows:
         if not row["passed"]:
@@ -133,7 +135,7 @@ def inspect_command(what: str, with_layers: bool, json_path: Path | None) -> Non
     for inspection in found:
         console.print(_facts_table(inspection, name=what))
         if inspection.parity:
-            print_certificate(inspection.parity, name=Path(what).name, console=console)
+            print_certificate(inspection.parity, name=Path(what).name)
         if with_layers and inspection.layers:
             console.print(_layers_table(inspection))
     if json_path is not None:
