@@ -1,99 +1,182 @@
-"""Times labels and maps of an artefact in this process: engines interleaved, answers compared first."""
+"""Times every engine at hand and the peers in one run, interleaved, after all of them have given the same answers."""
 
 import json
-import os
-import platform
 import shlex
-import statistics
 import sys
 import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from report import engines_table
 from rich.console import Console
-from rich.table import Table
+from roof import measure_roof
+from subjects import LABELS, MAPS, Answer, Subject, eager_subjects, engine_subjects, peer_subjects
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
 
-from sum3dcam import __version__
-from sum3dcam.contract import LOGITS, SALIENCY, TOP_CLASS
+from sum3dcam.contract import EXPLAINED, LOGITS
+from sum3dcam.evaluation.provenance import machine, versions
 from sum3dcam.export.archive import labels_path
-from sum3dcam.export.prepare import random_clips
-from sum3dcam.serving.engines import load_engine
+from sum3dcam.export.artefacts import CANDIDATES, export_pair
+from sum3dcam.export.joint import explain_graph, labels_graph
+from sum3dcam.export.parity import autograd_answers, reference
+from sum3dcam.export.prepare import Prepared, prepare, random_clips
+from sum3dcam.models import NETWORKS
 
 LOGITS_TOLERANCE = 1e-4  # of the largest logit, METHOD.md section 4
-MAPS_TOLERANCE = 1e-3  # mean over voxels of maps whose max is 1: twice what float32 costs a full-size network
+# Mean over voxels or cells, of maps whose max is 1 and of grids over their max: twice what float32 costs ResNeXt-101.
+MAPS_TOLERANCE = 1e-3
+WARM_UP = 2
 SEED = 7
 
 
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per clip of one subject at one batch size, call by call."""
+
+    subject: Subject
+    batch: int
+    samples: list[float]
+
+
 @click.command()
-@click.option("--artifact", "artifacts", multiple=True, required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--repeats", default=20, show_default=True, type=click.IntRange(3))
+@click.option("--model", default="resnext-mini", show_default=True, type=click.Choice(list(NETWORKS)))
+@click.option("--frames", "num_frames", type=click.IntRange(1), help="Of a clip [default: the network's].")
+@click.option("--size", "size_px", type=click.IntRange(32), help="Pixels of a clip's side [default: the network's].")
+@click.option("--formats", default=".onnx", show_default=True, help=f"Some of {','.join(CANDIDATES)}.")
+@click.option("--peers/--no-peers", default=False, help="Time pytorch-grad-cam and captum too (residual networks).")
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--repeats", default=10, show_default=True, type=click.IntRange(3))
 @click.option("--batch", "batch_sizes", multiple=True, default=(1, 4), show_default=True, type=click.IntRange(1))
-@click.option("--output", type=click.Path(path_type=Path), default=Path("build/bench"), show_default=True)
-def main(artifacts: tuple[Path, ...], repeats: int, batch_sizes: tuple[int, ...], output: Path) -> None:
-    """Seconds per clip, median with min and max, for every engine, graph and batch size."""
-    if len({path.suffix for path in artifacts}) < len(artifacts):
-        raise click.BadParameter("give one file of each format", param_hint="--artifact")
-    engines = {
-        (path.suffix[1:], kind): load_engine(file, device="cpu", num_threads=os.cpu_count() or 1)
-        for path in artifacts
-        for kind, file in (("labels", labels_path(path)), ("maps", path))
-    }
-    card = next(iter(engines.values())).card
-    if len({engine.card.weights_sha256 for engine in engines.values()}) > 1:
-        raise click.BadParameter("the files are of different weights", param_hint="--artifact")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("build/bench/engines.json"), show_default=True)
+def main(
+    model: str,
+    num_frames: int | None,
+    size_px: int | None,
+    formats: str,
+    peers: bool,
+    threads: int,
+    repeats: int,
+    batch_sizes: tuple[int, ...],
+    output: Path,
+) -> None:
+    """Milliseconds per clip, and shares of this machine's peak, for labels and maps.
+
+    The network has random weights, which cost what trained ones do.
+    """
+    torch.set_num_threads(threads)
+    prepared = prepare(model, random_seed=0, num_frames=num_frames, size_px=size_px)
+    card = prepared.card
+    files = build_artifacts(prepared, formats=formats.split(","), folder=output.parent / "artifacts")
+    subjects = [*engine_subjects(files, num_threads=threads), *eager_subjects(prepared)]
+    if peers:
+        subjects += peer_subjects(prepared)
     clips_NTHWC = random_clips(
         max(batch_sizes), num_frames=card.num_frames, size_px=card.size_px, num_channels=card.num_channels, seed=SEED
     )
-    targets_N = np.full(len(clips_NTHWC), TOP_CLASS, np.int64)
-    answers = {key: engine.run(clips_NTHWC, target_B=targets_N) for key, engine in engines.items()}
-    _check(answers)
-    seconds: dict[tuple[str, str, int], list[float]] = {(*key, size): [] for key in engines for size in batch_sizes}
-    for repeat in range(repeats + 2):
-        for (name, kind, size), samples in seconds.items():
-            began = time.perf_counter()
-            engines[name, kind].run(clips_NTHWC[:size], target_B=targets_N[:size])
-            if repeat >= 2:  # the first two warm up
-                samples.append((time.perf_counter() - began) / size)
-    table = Table(title=f"{card.model}, {os.cpu_count()} cores, milliseconds per clip", title_justify="left")
-    for column in ("engine", "graph", "batch", "median", "min..max", "maps / labels"):
-        table.add_column(column, justify="right")
-    for (name, kind, size), samples in seconds.items():
-        median = statistics.median(samples)
-        ratio = median / statistics.median(seconds[name, "labels", size])
-        spread = f"{min(samples) * 1e3:.1f}..{max(samples) * 1e3:.1f}"
-        table.add_row(name, kind, str(size), f"{median * 1e3:.1f}", spread, f"{ratio:.2f}")
-    Console().print(table)
-    output.mkdir(parents=True, exist_ok=True)
-    report: dict[str, Any] = {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "machine": {"cores": os.cpu_count(), "architecture": platform.machine(), "system": platform.platform()},
-        "sum3dcam": __version__,
-        "engines": {f"{name}-{kind}": f"{engine.name} {engine.provider}" for (name, kind), engine in engines.items()},
+    # The peers have no word for the top class.
+    targets_N = np.random.default_rng(SEED).integers(0, len(card.labels), len(clips_NTHWC))
+    subjects = same_answers(subjects, clips_NTHWC, targets_N, prepared=prepared)
+    roofs = [measure_roof()]
+    timings = time_interleaved(subjects, clips_NTHWC, targets_N, batch_sizes=batch_sizes, repeats=repeats)
+    roofs.append(measure_roof())
+    report = {
+        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "machine": machine(),
+        "versions": versions(),
         "model": card.model,
+        "clip": list(card.clip_shape_THWC),
+        "threads": threads,
+        "roofs": [vars(roof) for roof in roofs],
+        "flop_per_clip": count_flop(prepared),
         "seconds_per_clip": [
-            {"engine": name, "graph": kind, "batch": size, "samples": samples}
-            for (name, kind, size), samples in seconds.items()
+            {"name": timing.subject.name, "kind": timing.subject.kind, "batch": timing.batch, "samples": timing.samples}
+            for timing in timings
         ],
     }
-    (output / "engines.json").write_text(json.dumps(report, indent=1) + "\n")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(report, indent=1) + "\n")
+    Console(width=max(Console().width, 120)).print(engines_table(report))
 
 
-def _check(answers: dict[tuple[str, str], Any]) -> None:
-    """Ends the run where two engines disagree on logits: a fast wrong answer is no result."""
-    (first, reference), *others = answers.items()
-    scale = np.abs(reference[LOGITS]).max()
-    for key, answer in others:
-        error = float(np.abs(answer[LOGITS] - reference[LOGITS]).max() / scale)
-        if not error <= LOGITS_TOLERANCE:
-            sys.exit(f"{key} and {first} differ in their logits by {error:.1e} of the largest")
-    maps = {key: answer[SALIENCY] for key, answer in answers.items() if SALIENCY in answer}
-    (first, reference), *others = maps.items()
-    for key, answer in [(first, reference), *others]:
-        error = float(np.abs(answer - reference).mean())
-        if not error <= MAPS_TOLERANCE:
-            sys.exit(f"{key} and {first} differ in their maps by {error:.1e} on average")
+def build_artifacts(prepared: Prepared, *, formats: Iterable[str], folder: Path) -> list[Path]:
+    """The network in each format, past the gate, whose oracle is computed once; those already there are kept."""
+    card = prepared.card
+    stem = f"{card.model}-{card.num_frames}x{card.size_px}"
+    files = [folder / f"{stem}{suffix}" for suffix in formats]
+    missing = [path for path in files if not (path.exists() and labels_path(path).exists())]
+    if missing:
+        oracle = reference(prepared)
+        for path in missing:
+            print(f"exporting {path.name}", file=sys.stderr)
+            export_pair(prepared, path, oracle=oracle)
+    return files
+
+
+def same_answers(
+    subjects: list[Subject], clips_NTHWC: NDArray[np.uint8], targets_N: NDArray[np.int64], *, prepared: Prepared
+) -> list[Subject]:
+    """The subjects whose answers are eager float32's: a fast wrong answer is no result, and is said aloud."""
+    wanted = autograd_answers(
+        prepared.classifier, torch.from_numpy(clips_NTHWC), torch.from_numpy(targets_N), card=prepared.card
+    )
+    right = []
+    for subject in subjects:
+        wrong = _difference(subject.run(clips_NTHWC, targets_N), wanted)
+        if wrong:
+            print(f"left out: {subject.name}, {subject.kind}: {wrong}", file=sys.stderr)
+        else:
+            right.append(subject)
+    return right
+
+
+def _difference(answer: Answer, wanted: Answer) -> str | None:
+    for name, values in answer.items():
+        if name == EXPLAINED:
+            continue
+        errors = np.abs(values - wanted[name]) / np.abs(wanted[name]).max()
+        error, allowed = (errors.max(), LOGITS_TOLERANCE) if name == LOGITS else (errors.mean(), MAPS_TOLERANCE)
+        if not error <= allowed:
+            return f"{name} differs from eager's by {error:.1e}, allowed {allowed:.0e}"
+    return None
+
+
+def time_interleaved(
+    subjects: list[Subject],
+    clips_NTHWC: NDArray[np.uint8],
+    targets_N: NDArray[np.int64],
+    *,
+    batch_sizes: Iterable[int],
+    repeats: int,
+) -> list[Timing]:
+    """Every subject once at every batch size, then all again: what disturbs the machine disturbs all of them."""
+    timings = [Timing(subject, batch, []) for subject in subjects for batch in batch_sizes]
+    for repeat in tqdm(range(-WARM_UP, repeats), desc="rounds", unit="round"):
+        for timing in timings:
+            began = time.perf_counter()
+            timing.subject.run(clips_NTHWC[: timing.batch], targets_N[: timing.batch])
+            if repeat >= 0:
+                timing.samples.append((time.perf_counter() - began) / timing.batch)
+    return timings
+
+
+def count_flop(prepared: Prepared) -> Mapping[str, int]:
+    """FLOP (twice the multiply-adds) of one clip through each graph, as torch counts its convolutions and products."""
+    clip, target = prepared.example_clip(), torch.zeros(2, dtype=torch.int64)
+    counted = {}
+    for kind, graph, inputs in (
+        (LABELS, labels_graph(prepared.classifier, clip_BTHWC=clip), (clip[:1],)),
+        (MAPS, explain_graph(prepared.classifier, taps=prepared.card.taps, clip_BTHWC=clip), (clip[:1], target[:1])),
+    ):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            graph(*inputs)
+        counted[kind] = counter.get_total_flops()
+    return counted
 
 
 if __name__ == "__main__":
