@@ -40,9 +40,13 @@ class Classifier(nn.Module):
 
     def forward(self, clip_BTHWC: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """uint8 (B,T,H,W,C) -> logits (B,K) and {tap: (B,c,t,h,w)}, in the dtype of the weights."""
-        pixels_BCTHW = clip_BTHWC.permute(0, 4, 1, 2, 3).to(self.mean_C111.dtype)
-        logits, taps = self.network((pixels_BCTHW - self.mean_C111) * self.scale_C111)
+        logits, taps = self.network(self.normalise(clip_BTHWC))
         return logits, taps
+
+    def normalise(self, clip_BTHWC: Tensor) -> Tensor:
+        """uint8 (B,T,H,W,C) -> the network's input (B,C,T,H,W): (pixel - mean) / std, in the dtype of the weights."""
+        pixels_BCTHW = clip_BTHWC.permute(0, 4, 1, 2, 3).to(self.mean_C111.dtype)
+        return (pixels_BCTHW - self.mean_C111) * self.scale_C111
 
 
 def build_network(
