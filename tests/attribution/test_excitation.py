@@ -59,6 +59,19 @@ def test_probabilities_worked_out_by_hand() -> None:
     assert lit.shape == (1, 1, 1, 1)
 
 
+def test_a_weighted_mean_over_time_splits_by_weight_and_value() -> None:
+    class Weighted(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            tap = torch.relu(x)
+            pooled = tap.mean((3, 4)) @ torch.tensor([[0.25], [0.5], [0.25]]).double()
+            return F.linear(pooled.flatten(1), torch.ones(1, 1).double()), {"conv": tap}
+
+    classifier = Classifier(Weighted(), mean=(0,), std=(1,)).double()
+    clip_BTHWC = torch.tensor([1, 1, 2], dtype=torch.uint8).view(1, 3, 1, 1, 1)
+    got = excitation(classifier, clip_BTHWC=clip_BTHWC, target_B=torch.tensor([0]), tap="conv")
+    np.testing.assert_allclose(got.flatten(), [0.2, 0.4, 0.4], rtol=TOLERANCE)  # .25 : .5 : .5
+
+
 def hand_on(x: Tensor, conv: nn.Conv3d, norm: nn.BatchNorm3d | None, probability: Tensor) -> Tensor:
     """The rule for a convolution, spelt out: transposed convolution of P / z with ReLU(w), times x."""
     weight = conv.weight
@@ -109,7 +122,13 @@ def by_walking(made: Prepared, clip_BTHWC: Tensor, target: int) -> dict[str, Ten
 
 @pytest.fixture(scope="module")
 def residual() -> Prepared:
-    return tiny.doubled(tiny.prepared(tiny.Case(seed=2)))
+    """With batch norms that turn every other channel's sign."""
+    made = tiny.doubled(tiny.prepared(tiny.Case(seed=2)))
+    with torch.no_grad():
+        for module in made.classifier.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                module.weight[::2] *= -1
+    return made
 
 
 def test_it_is_the_walk_down_the_modules(residual: Prepared) -> None:

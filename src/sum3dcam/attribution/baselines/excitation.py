@@ -113,7 +113,7 @@ def _carry(value: Tensor, inputs: Sequence[Tensor], excite: Excite) -> Tensor:
     x ReLU(w) / z, and excite / z itself adds nothing.
     """
     positives = [x.detach().clamp_min(0) for x in inputs]
-    moved = [positive * (1 + x - x.detach()) for positive, x in zip(positives, inputs, strict=True)]
+    moved = [positive * (1 + (x - x.detach())) for positive, x in zip(positives, inputs, strict=True)]
     with torch.no_grad():
         total = excite(*positives)
     split = _ratio(excite(*moved), total)
@@ -141,7 +141,7 @@ class _HandingDown(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.heads: list[_Head] = []
-        # A convolution's output (kept, so that its id stays its own) and arguments: its batch norm scales its weight.
+        # A convolution's output (kept, so that its id stays its own) and arguments, for its batch norm.
         self._convolutions: dict[int, tuple[Tensor, Sequence[Any]]] = {}
 
     def __torch_function__(
@@ -153,10 +153,11 @@ class _HandingDown(TorchFunctionMode):
         if func is F.linear:
             self.heads.append(_Head(args[0], args[1]))
             return value.detach()
-        if func is F.batch_norm and id(args[0]) in self._convolutions:
+        if func is F.batch_norm and kwargs is not None and id(args[0]) in self._convolutions:
             x, weight, *rest = self._convolutions.pop(id(args[0]))[1]
-            scaled = weight * _norm_scale(*args, **(kwargs or {})).view(-1, 1, 1, 1, 1)
-            return _carry(value, *EXCITATORY[torch.conv3d](x, scaled, *rest))
+            # A factor of a whole output channel cancels in the split, but for its sign.
+            folded = weight * kwargs["weight"].sign().view(-1, 1, 1, 1, 1)
+            return _carry(value, *EXCITATORY[torch.conv3d](x, folded, *rest))
         if func not in EXCITATORY:
             raise ArtifactError(
                 "excitation backprop has no rule for an operator of this network; add one to "
@@ -168,8 +169,3 @@ class _HandingDown(TorchFunctionMode):
         if func is torch.conv3d:
             self._convolutions[id(carried)] = (carried, args)
         return carried
-
-
-def _norm_scale(_x: Tensor, _mean: Tensor, variance: Tensor, *, weight: Tensor, eps: float, **_: Any) -> Tensor:
-    """(c,): what a batch norm in eval mode multiplies each channel by."""
-    return weight / torch.sqrt(variance + eps)
