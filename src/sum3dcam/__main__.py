@@ -22,6 +22,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "sum3dcam.evaluation.commands:evaluate_command",
             "Measure accuracy and localisation of an artefact on a data set with ground truth.",
         ),
+        "check": (
+            "sum3dcam.evaluation.checks.commands:check_command",
+            "Check that an artefact's maps depend on its weights, and its score on what they light up.",
+        ),
         "train": ("sum3dcam.training.commands:train_command", "Train resnext-mini on the rendered actions."),
     }
 )

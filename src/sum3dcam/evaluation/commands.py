@@ -1,14 +1,16 @@
 """`sum3dcam evaluate`: an artefact against a data set with ground truth."""
 
 import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 from tqdm import tqdm
 
 from sum3dcam.errors import Sum3DCamError
-from sum3dcam.evaluation.kinds import map_kinds
+from sum3dcam.evaluation.kinds import Comparator, map_kinds
 from sum3dcam.evaluation.picture import write_picture
 from sum3dcam.evaluation.prepare import prepare
 from sum3dcam.evaluation.provenance import provenance, shown_path
@@ -22,8 +24,10 @@ from sum3dcam.serving.engines import Engine, load_engine
 TABLE_WIDTH = 165
 
 
-def evaluate(engine: Engine, data: LabelledVideos, *, settings: Settings) -> Summary:
-    """Runs the artefact over the videos, with a progress bar on stderr.
+def evaluate(
+    engine: Engine, data: LabelledVideos, *, settings: Settings, comparators: Sequence[Comparator] = ()
+) -> Summary:
+    """Runs the artefact, and the comparators beside it, over the videos, with a progress bar on stderr.
 
     Raises:
         ValueError: a data set without ground truth, or one that does not fit the artefact.
@@ -33,38 +37,78 @@ def evaluate(engine: Engine, data: LabelledVideos, *, settings: Settings) -> Sum
     counts: list[VideoCounts] = []
     for video in tqdm(data.videos, desc="evaluate", unit="video"):
         prepared = prepare(video, card=engine.card)
-        counts.append(count_video(engine, prepared, kinds=kinds, settings=settings))
-    return summarise(counts, kinds=kinds, settings=settings)
+        counts.append(count_video(engine, prepared, kinds=kinds, settings=settings, comparators=comparators))
+    return summarise(counts, kinds=(*kinds, *(made.kind for made in comparators)), settings=settings)
+
+
+def load_comparators(weights: Sequence[Path], *, engine: Engine, num_threads: int) -> tuple[Comparator, ...]:
+    """None without weights; torch is imported only with them. Raises as `comparators.load_comparators`."""
+    if not weights:
+        return ()
+    from sum3dcam.evaluation import comparators
+
+    return comparators.load_comparators(weights, engine=engine, num_threads=num_threads)
+
+
+def weights_words(weights: Sequence[Path]) -> list[str]:
+    """The words of a command that name the weights."""
+    return [word for path in weights for word in ("--weights", shown_path(path))]
+
+
+# What every command over an artefact and a data set takes.
+OPTIONS = (
+    click.option(
+        "--artifact", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Explain graph."
+    ),
+    click.option(
+        "--data",
+        required=True,
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Rendered data set.",
+    ),
+    click.option(
+        "--weights",
+        multiple=True,
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="The artefact's own weights, for Grad-CAM++, c-MWP and integrated gradients as further rows.",
+    ),
+    click.option("--limit", type=click.IntRange(1), help="First videos only."),
+    click.option("--device", default="cpu", show_default=True, help="cpu or cuda:INDEX."),
+    click.option("--threads", default=2, show_default=True, type=click.IntRange(1), help="The engine's threads."),
+    click.option(
+        "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there."
+    ),
+    click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Write a PNG there."),
+)
+
+
+def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds OPTIONS to a command, in their order."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
 
 
 @click.command("evaluate")
-@click.option(
-    "--artifact", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Explain graph."
-)
-@click.option(
-    "--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Rendered data set."
-)
-@click.option("--limit", type=click.IntRange(1), help="First videos only.")
+@data_options
 @click.option("--target", default="true", show_default=True, type=click.Choice(list(TARGETS)), help="Class explained.")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:INDEX.")
-@click.option("--threads", default=2, show_default=True, type=click.IntRange(1), help="The engine's threads.")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there.")
-@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Write a PNG there.")
 def evaluate_command(
     artifact: Path,
     data: Path,
+    weights: tuple[Path, ...],
     limit: int | None,
-    target: str,
     device: str,
     threads: int,
     json_path: Path | None,
     picture: Path | None,
+    target: str,
 ) -> None:
     """Accuracy, and MaxBoxAcc and pointing game of every map against trivial boxes, with 95 % intervals."""
     try:
         videos = read_rendered(data, limit=limit)
         engine = load_engine(artifact, device=device, num_threads=threads)
-        summary = evaluate(engine, videos, settings=Settings(target=target))
+        comparators = load_comparators(weights, engine=engine, num_threads=threads)
+        summary = evaluate(engine, videos, settings=Settings(target=target), comparators=comparators)
     except (Sum3DCamError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     title = f"{engine.card.model} on {shown_path(data)} ({summary.num_videos} videos)"
@@ -73,7 +117,11 @@ def evaluate_command(
         words = ["sum3dcam", "evaluate", "--artifact", shown_path(artifact), "--data", shown_path(data)]
         words += ["--target", target, "--device", device, *(["--limit", str(limit)] if limit else [])]
         head = provenance(
-            command=shlex.join(words), artifact=artifact, engine=engine, data=data, data_provenance=videos.provenance
+            command=shlex.join([*words, *weights_words(weights)]),
+            artifact=artifact,
+            engine=engine,
+            data=data,
+            data_provenance=videos.provenance,
         )
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(dumps(to_json(summary, provenance=head)) + "\n")

@@ -1,23 +1,35 @@
 """Which maps are compared, and the trivial boxes that they must beat."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
 
 # What kind of thing a row of the table is.
 THREE_D_CAM = "3DCAM"
 GRAD_CAM = "Grad-CAM"
+COMPARATOR = "comparator"
 TRIVIAL = "trivial"
 
 
 @dataclass(frozen=True)
 class MapKind:
-    """A map to evaluate: a key of `attribution.maps.METHODS` over some taps."""
+    """A map to evaluate: a key of `attribution.maps.METHODS` (or a comparator's own name) over some taps."""
 
     name: str
     family: str
     method: str
     taps: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparator:
+    """A map that the artefact does not hold: `maps(clip_BTHWC uint8, class_B int64)` gives float32 (B,T,H,W)."""
+
+    kind: MapKind
+    maps: Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64]], npt.NDArray[np.float32]]
 
 
 def map_kinds(taps: Sequence[str]) -> tuple[MapKind, ...]:

@@ -6,11 +6,11 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sum3dcam.evaluation.kinds import GRAD_CAM, THREE_D_CAM, TRIVIAL
+from sum3dcam.evaluation.kinds import COMPARATOR, GRAD_CAM, THREE_D_CAM, TRIVIAL
 from sum3dcam.evaluation.summary import Row, Summary
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
-COLOURS = {THREE_D_CAM: "#0072B2", GRAD_CAM: "#D55E00", TRIVIAL: "#666666"}
+COLOURS = {THREE_D_CAM: "#0072B2", GRAD_CAM: "#D55E00", COMPARATOR: "#009E73", TRIVIAL: "#666666"}
 LINES = ("#0072B2", "#56B4E9", "#009E73", "#D55E00", "#E69F00", "#CC79A7")
 SHOWN_IOUS = (0.3, 0.5)
 

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sum3dcam.attribution.maps import build_maps
-from sum3dcam.contract import DEFAULT_METHOD, EXPLAIN_GRAPH, LOGITS, SALIENCY, TOP_CLASS
+from sum3dcam.contract import DEFAULT_METHOD, EXPLAIN_GRAPH, EXPLAINED, LOGITS, SALIENCY, TOP_CLASS
 from sum3dcam.errors import ArtifactError
-from sum3dcam.evaluation.kinds import TRIVIAL_BOXES, MapKind
+from sum3dcam.evaluation.kinds import TRIVIAL_BOXES, Comparator, MapKind
 from sum3dcam.evaluation.metrics import FrameIous, centred_boxes, distance_px, fixed_box_ious, map_ious, peak_xy
 from sum3dcam.serving.engines import Engine
 
@@ -128,7 +128,14 @@ def _softmax(logits_NK: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return share
 
 
-def count_video(engine: Engine, video: PreparedVideo, *, kinds: Sequence[MapKind], settings: Settings) -> VideoCounts:
+def count_video(
+    engine: Engine,
+    video: PreparedVideo,
+    *,
+    kinds: Sequence[MapKind],
+    settings: Settings,
+    comparators: Sequence[Comparator] = (),
+) -> VideoCounts:
     """Explains all clips of a video and counts.
 
     Raises:
@@ -137,10 +144,18 @@ def count_video(engine: Engine, video: PreparedVideo, *, kinds: Sequence[MapKind
     card = engine.card
     if card.graph != EXPLAIN_GRAPH:
         raise ArtifactError("evaluation needs the explain graph", got=card.graph, allowed=EXPLAIN_GRAPH)
-    tallies = {kind.name: _Tally(len(settings.thresholds), ious=settings.ious) for kind in kinds}
+    every = [*(kind.name for kind in kinds), *(made.kind.name for made in comparators)]
+    tallies = {name: _Tally(len(settings.thresholds), ious=settings.ious) for name in every}
     truth_by_frame = [None if np.isnan(box).any() else box[None] for box in video.truth_F4]
     logits, saliency_difference = [], 0.0
     target = TARGETS[settings.target](video.label_index)
+
+    def add(name: str, maps_BTHW: Array, *, start: int) -> None:
+        for item, map_THW in enumerate(maps_BTHW):
+            first = (start + item) * card.num_frames
+            truth = truth_by_frame[first : first + card.num_frames]
+            _add_clip(tallies[name], map_THW, truth=truth, video=video, settings=settings)
+
     for start, outputs in _outputs_by_batch(engine, video.clips_NTHWC, target=target, batch_clips=settings.batch_clips):
         logits.append(np.asarray(outputs[LOGITS], np.float64))
         grids = {name: np.asarray(values, np.float32) for name, values in outputs.items()}
@@ -150,10 +165,10 @@ def count_video(engine: Engine, video: PreparedVideo, *, kinds: Sequence[MapKind
             ).maps_BTHW
             if (kind.method, kind.taps) == (DEFAULT_METHOD, card.tap_names):
                 saliency_difference = max(saliency_difference, float(np.abs(maps_BTHW - grids[SALIENCY]).max()))
-            for item, map_THW in enumerate(maps_BTHW):
-                first = (start + item) * card.num_frames
-                truth = truth_by_frame[first : first + card.num_frames]
-                _add_clip(tallies[kind.name], map_THW, truth=truth, video=video, settings=settings)
+            add(kind.name, maps_BTHW, start=start)
+        clips_BTHWC = video.clips_NTHWC[start : start + settings.batch_clips]
+        for made in comparators:
+            add(made.kind.name, made.maps(clips_BTHWC, outputs[EXPLAINED]), start=start)
     logits_NK = np.concatenate(logits)
     counts = {name: tally.counts() for name, tally in tallies.items()}
     counts.update(_trivial_counts(truth_by_frame, video=video, size_px=card.size_px, settings=settings))

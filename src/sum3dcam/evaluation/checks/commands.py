@@ -1,0 +1,155 @@
+"""`sum3dcam check`: whether an artefact's maps depend on its weights and show what its score depends on."""
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import click
+from rich.console import Console, RenderableType
+
+from sum3dcam.contract import LABELS_GRAPH
+from sum3dcam.errors import ArtifactError, Sum3DCamError
+from sum3dcam.evaluation.checks import perturbation, randomisation
+from sum3dcam.evaluation.checks.clips import checked_kinds
+from sum3dcam.evaluation.checks.picture import Draw, perturbation_row, randomisation_row, write_picture
+from sum3dcam.evaluation.checks.report import (
+    perturbation_json,
+    randomisation_json,
+    render_perturbation,
+    render_randomisation,
+    to_json,
+)
+from sum3dcam.evaluation.checks.weights import cascade
+from sum3dcam.evaluation.commands import TABLE_WIDTH, data_options, load_comparators, weights_words
+from sum3dcam.evaluation.kinds import Comparator
+from sum3dcam.evaluation.provenance import provenance, shown_path
+from sum3dcam.evaluation.rendered import LabelledVideos, read_rendered
+from sum3dcam.evaluation.report import dumps
+from sum3dcam.export.archive import labels_path
+from sum3dcam.serving.engines import Engine, load_engine
+
+# One random network may be a lucky one: three are drawn, and their results averaged.
+DRAW_SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is checked, and on what."""
+
+    artifact: Path
+    engine: Engine
+    data: LabelledVideos
+    comparators: tuple[Comparator, ...]
+    device: str
+    num_threads: int
+
+    def load_beside(self, path: Path) -> Engine:
+        return load_engine(path, device=self.device, num_threads=self.num_threads)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A check's result in every form in which it is given."""
+
+    table: RenderableType
+    json: Mapping[str, Any]
+    picture_row: tuple[float, Draw]
+
+
+def check_randomisation(subject: Subject) -> Outcome:
+    cascades = {
+        seed: cascade(subject.artifact, seed=seed, device=subject.device, num_threads=subject.num_threads)
+        for seed in DRAW_SEEDS
+    }
+    found = randomisation.measure(subject.engine, subject.data, cascades=cascades)
+    return Outcome(render_randomisation(found), randomisation_json(found), randomisation_row(found))
+
+
+def check_insertion_deletion(subject: Subject) -> Outcome:
+    scorer = load_scorer(subject)
+    found = perturbation.measure(subject.engine, subject.data, scorer=scorer, comparators=subject.comparators)
+    return Outcome(render_perturbation(found), perturbation_json(found), perturbation_row(found))
+
+
+def load_scorer(subject: Subject) -> Engine:
+    """The labels graph beside the artefact: thousands of scores need no maps, and it takes a third of the time.
+
+    Raises:
+        ArtifactError: it is not there, or is another network's.
+    """
+    path = labels_path(subject.artifact)
+    if not path.exists():
+        raise ArtifactError(
+            "insertion and deletion score with the labels graph, which an export writes beside the explain graph",
+            got="no such file",
+            allowed=path.name,
+        )
+    scorer, card = subject.load_beside(path), subject.engine.card
+    if (scorer.card.graph, scorer.card.weights_sha256) != (LABELS_GRAPH, card.weights_sha256):
+        raise ArtifactError(f"{path.name} is not the labels graph of this artefact; export them again")
+    return scorer
+
+
+CHECKS: Mapping[str, Callable[[Subject], Outcome]] = MappingProxyType(
+    {"randomisation": check_randomisation, "insertion-deletion": check_insertion_deletion}
+)
+
+
+def _names(_context: click.Context, _option: click.Parameter, value: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(value.split(",")))
+    if not set(names) <= set(CHECKS):
+        raise click.BadParameter(f"got {value}; allowed, separated by commas: {', '.join(CHECKS)}")
+    return names
+
+
+@click.command("check")
+@data_options
+@click.option("--checks", default=",".join(CHECKS), show_default=True, callback=_names, help="Which, by commas.")
+def check_command(
+    artifact: Path,
+    data: Path,
+    weights: tuple[Path, ...],
+    limit: int | None,
+    device: str,
+    threads: int,
+    json_path: Path | None,
+    picture: Path | None,
+    checks: Sequence[str],
+) -> None:
+    """Do maps change when the weights are random, and does the score follow what they light up?"""
+    try:
+        videos = read_rendered(data, limit=limit)
+        engine = load_engine(artifact, device=device, num_threads=threads)
+        checked_kinds(engine.card)
+        subject = Subject(
+            artifact, engine, videos, load_comparators(weights, engine=engine, num_threads=threads), device, threads
+        )
+        outcomes = {name: CHECKS[name](subject) for name in checks}
+    except (Sum3DCamError, ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    title = f"{engine.card.model} on {shown_path(data)} ({len(videos.videos)} videos)"
+    console = Console(width=max(Console().width, TABLE_WIDTH))
+    console.print(title, *(outcome.table for outcome in outcomes.values()), sep="\n\n")
+    if json_path is not None:
+        words = ["sum3dcam", "check", "--artifact", shown_path(artifact), "--data", shown_path(data)]
+        words += ["--checks", ",".join(checks), "--device", device, *(["--limit", str(limit)] if limit else [])]
+        head = provenance(
+            command=shlex.join([*words, *weights_words(weights)]),
+            artifact=artifact,
+            engine=engine,
+            data=data,
+            data_provenance=videos.provenance,
+        )
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        tree = to_json({name: outcome.json for name, outcome in outcomes.items()}, provenance=head)
+        json_path.write_text(dumps(tree) + "\n")
+    if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        write_picture(
+            [outcome.picture_row for outcome in outcomes.values()],
+            picture,
+            title=f"{title}; maps of the ground-truth class",
+        )
