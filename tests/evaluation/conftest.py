@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sum3dcam.attribution.maps import build_maps
-from sum3dcam.contract import EXPLAIN_GRAPH, GRIDS, LOGITS, SALIENCY, TOP_CLASS, Card, Tap, grid_name
+from sum3dcam.contract import EXPLAIN_GRAPH, EXPLAINED, GRIDS, LOGITS, SALIENCY, TOP_CLASS, Card, Tap, grid_name
 
 
 class BrightEngine:
@@ -46,7 +46,7 @@ class BrightEngine:
         full = bright_BTHW * (explained == 1)[:, None, None, None]
         batch, t, h, w = full.shape
         half = full.reshape(batch, t, h // 2, 2, w // 2, 2).mean((3, 5))
-        outputs = {LOGITS: logits}
+        outputs = {LOGITS: logits, EXPLAINED: explained}
         for grid in GRIDS:
             outputs[grid_name(grid, "conv")], outputs[grid_name(grid, "layer1")] = full, half
         saliency = build_maps(outputs, taps=("conv", "layer1"), method="sum3dcam", num_frames=t, size_px=h).maps_BTHW

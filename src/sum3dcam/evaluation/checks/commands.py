@@ -1,7 +1,7 @@
 """`sum3dcam check`: whether an artefact's maps depend on its weights and show what its score depends on."""
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from sum3dcam.contract import LABELS_GRAPH
 from sum3dcam.errors import ArtifactError, Sum3DCamError
 from sum3dcam.evaluation.checks import perturbation, randomisation
-from sum3dcam.evaluation.checks.clips import checked_kinds
+from sum3dcam.evaluation.checks.clips import LabelledClip, checked_kinds, first_clips
 from sum3dcam.evaluation.checks.picture import Draw, perturbation_row, randomisation_row, write_picture
 from sum3dcam.evaluation.checks.report import (
     perturbation_json,
@@ -46,6 +46,9 @@ class Subject:
     device: str
     num_threads: int
 
+    def clips(self, desc: str) -> Iterator[LabelledClip]:
+        return first_clips(self.data, card=self.engine.card, desc=desc)
+
     def load_beside(self, path: Path) -> Engine:
         return load_engine(path, device=self.device, num_threads=self.num_threads)
 
@@ -60,17 +63,18 @@ class Outcome:
 
 
 def check_randomisation(subject: Subject) -> Outcome:
+    clips = subject.clips("randomisation")
     cascades = {
         seed: cascade(subject.artifact, seed=seed, device=subject.device, num_threads=subject.num_threads)
         for seed in DRAW_SEEDS
     }
-    found = randomisation.measure(subject.engine, subject.data, cascades=cascades)
+    found = randomisation.measure(subject.engine, clips, cascades=cascades)
     return Outcome(render_randomisation(found), randomisation_json(found), randomisation_row(found))
 
 
 def check_insertion_deletion(subject: Subject) -> Outcome:
-    scorer = load_scorer(subject)
-    found = perturbation.measure(subject.engine, subject.data, scorer=scorer, comparators=subject.comparators)
+    clips, scorer = subject.clips("insertion-deletion"), load_scorer(subject)
+    found = perturbation.measure(subject.engine, clips, scorer=scorer, comparators=subject.comparators)
     return Outcome(render_perturbation(found), perturbation_json(found), perturbation_row(found))
 
 

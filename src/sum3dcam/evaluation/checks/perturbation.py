@@ -5,7 +5,7 @@ a blurred copy of itself, deletion puts the clip's mean pixel in its place. The 
 class; its mean along the way (trapezoids) should be high for insertion and low for deletion.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
@@ -16,9 +16,8 @@ import numpy.typing as npt
 
 from sum3dcam.attribution.maps import Array, upsample
 from sum3dcam.contract import LOGITS
-from sum3dcam.evaluation.checks.clips import checked_kinds, engine_maps, first_clips
+from sum3dcam.evaluation.checks.clips import LabelledClip, checked_kinds, engine_maps
 from sum3dcam.evaluation.kinds import TRIVIAL, Comparator, MapKind
-from sum3dcam.evaluation.rendered import LabelledVideos
 from sum3dcam.evaluation.statistics import Estimate, estimate, interval, pooled_share, resample
 from sum3dcam.serving.engines import Engine
 
@@ -138,7 +137,7 @@ class Perturbation:
 
 def measure(
     engine: Engine,
-    data: LabelledVideos,
+    clips: Iterable[LabelledClip],
     *,
     scorer: Engine,
     comparators: Sequence[Comparator] = (),
@@ -147,15 +146,18 @@ def measure(
     """Both curves of every map of `engine`, of the comparators and of the trivial orders, scored by `scorer`, the same
     network's labels graph.
 
+    Args:
+        clips: one per video, at least one.
+
     Raises:
-        ValueError, RequestError: as `first_clips`.
         ArtifactError: as `checked_kinds`.
     """
     kinds = checked_kinds(engine.card)
     trivial = tuple(MapKind(name, TRIVIAL, "", ()) for name in TRIVIAL_MAPS)
     every = (*kinds, *(comparator.kind for comparator in comparators), *trivial)
-    scores = np.zeros((len(data.videos), len(every), len(CURVES), num_steps + 1))
-    for v, clip in enumerate(first_clips(data, card=engine.card, desc="insertion-deletion")):
+    per_video = []
+    for v, clip in enumerate(clips):
+        scores = np.zeros((len(every), len(CURVES), num_steps + 1))
         rng = np.random.default_rng((SEED, v))
         maps = dict(engine_maps(engine, clip, kinds=kinds))
         maps |= {made.kind.name: made.maps(clip.clip_1THWC, clip.class_1)[0] for made in comparators}
@@ -164,11 +166,12 @@ def measure(
         class_index = int(clip.class_1[0])
         for c, ends_of in enumerate(CURVES.values()):
             ends = ends_of(clip.clip_1THWC[0])
-            scores[v, :, c, [0, -1]] = class_scores(scorer, np.stack(ends), class_index=class_index)[:, None]
+            scores[:, c, [0, -1]] = class_scores(scorer, np.stack(ends), class_index=class_index)
             for k, order in enumerate(orders):
                 between = np.stack(list(way(*ends, order=order, num_steps=num_steps)))
-                scores[v, k, c, 1:-1] = class_scores(scorer, between, class_index=class_index)
-    return summarise(scores, every=every)
+                scores[k, c, 1:-1] = class_scores(scorer, between, class_index=class_index)
+        per_video.append(scores)
+    return summarise(np.stack(per_video), every=every)
 
 
 def summarise(scores_VKCS: Floats, *, every: Sequence[MapKind]) -> Perturbation:

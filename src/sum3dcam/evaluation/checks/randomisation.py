@@ -5,7 +5,7 @@ class explained stays the clip's own; a map that stays as well does not tell wha
 has nothing in common with the intact network's: its similarity is 0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -14,9 +14,8 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from sum3dcam.attribution.maps import Array
-from sum3dcam.evaluation.checks.clips import checked_kinds, engine_maps, first_clips
+from sum3dcam.evaluation.checks.clips import LabelledClip, checked_kinds, engine_maps
 from sum3dcam.evaluation.kinds import MapKind
-from sum3dcam.evaluation.rendered import LabelledVideos
 from sum3dcam.evaluation.statistics import Estimate, resample, share_estimate
 from sum3dcam.serving.engines import Engine
 
@@ -72,33 +71,39 @@ def read(map_THW: Array) -> Mapping[str, npt.NDArray[np.float64]]:
     return {name: np.asarray(how(thinned), np.float64) for name, how in SIMILARITIES.items()}
 
 
-def measure(engine: Engine, data: LabelledVideos, *, cascades: Mapping[int, Mapping[str, Engine]]) -> Randomisation:
+def measure(
+    engine: Engine, clips: Iterable[LabelledClip], *, cascades: Mapping[int, Mapping[str, Engine]]
+) -> Randomisation:
     """Compares the artefact's maps with those of its randomised selves, {seed: {stage: engine}}.
 
+    Args:
+        clips: one per video, at least one.
+
     Raises:
-        ValueError, RequestError: as `first_clips`.
         ArtifactError: as `checked_kinds`.
     """
     kinds = checked_kinds(engine.card)
     seeds, stages = tuple(cascades), tuple(next(iter(cascades.values())))
     places = (OTHER_VIDEO, *stages)
-    # (V, kinds, similarities, places, draws); the place of another video has no draws and is filled with one value.
-    found = np.full((len(data.videos), len(kinds), len(SIMILARITIES), len(places), len(seeds)), np.nan)
     empty = np.zeros((len(kinds), len(places)))
-    before: dict[str, Mapping[str, npt.NDArray[np.float64]]] = {}
-    for v, clip in enumerate(first_clips(data, card=engine.card, desc="randomisation")):
+    per_video, before = [], None
+    for clip in clips:
+        # (kinds, similarities, places, draws); the place of another video has no draws and is filled with one value.
+        of_video = np.full((len(kinds), len(SIMILARITIES), len(places), len(seeds)), np.nan)
         own = {name: read(map_THW) for name, map_THW in engine_maps(engine, clip, kinds=kinds).items()}
-        for k, kind in enumerate(kinds):
-            if before:
-                found[v, k, :, 0] = _similar(own[kind.name], before[kind.name])[:, None]
+        if before is not None:
+            for k, kind in enumerate(kinds):
+                of_video[k, :, 0] = _similar(own[kind.name], before[kind.name])[:, None]
         for d, seed in enumerate(seeds):
             for p, stage in enumerate(stages, start=1):
                 maps = engine_maps(cascades[seed][stage], clip, kinds=kinds)
                 for k, kind in enumerate(kinds):
-                    found[v, k, :, p, d] = _similar(own[kind.name], read(maps[kind.name]))
+                    of_video[k, :, p, d] = _similar(own[kind.name], read(maps[kind.name]))
                     empty[k, p] += not maps[kind.name].any()
+        per_video.append(of_video)
         before = own
-    weights_RV = resample(len(data.videos))
+    found = np.stack(per_video)
+    weights_RV = resample(len(found))
 
     def mean(values_VD: npt.NDArray[np.float64]) -> Estimate:
         defined = np.isfinite(values_VD)
@@ -113,10 +118,10 @@ def measure(engine: Engine, data: LabelledVideos, *, cascades: Mapping[int, Mapp
                 stage: tuple(mean(found[:, k, s, p, [d]]).value for d in range(len(seeds)))
                 for p, stage in enumerate(stages, start=1)
             }
-        share = empty[k] / (len(data.videos) * len(seeds))
+        share = empty[k] / (len(found) * len(seeds))
         return Row(kind, similarity, by_draw, dict(zip(stages, share[1:].tolist(), strict=True)))
 
-    return Randomisation(stages, seeds, len(data.videos), tuple(row(k, kind) for k, kind in enumerate(kinds)))
+    return Randomisation(stages, seeds, len(found), tuple(row(k, kind) for k, kind in enumerate(kinds)))
 
 
 def _similar(
