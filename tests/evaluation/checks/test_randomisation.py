@@ -11,7 +11,7 @@ from sum3dcam.contract import LABELS_GRAPH
 from sum3dcam.errors import ArtifactError
 from sum3dcam.evaluation.checks.clips import LabelledClip
 from sum3dcam.evaluation.checks.picture import randomisation_row, write_picture
-from sum3dcam.evaluation.checks.randomisation import OTHER_VIDEO, STRIDE_PX, correlation, measure, read
+from sum3dcam.evaluation.checks.randomisation import OTHER_VIDEO, STRIDE_PX, correlation, measure, read, summarise
 from sum3dcam.evaluation.checks.report import randomisation_json, render_randomisation
 from sum3dcam.evaluation.report import dumps
 
@@ -46,7 +46,7 @@ def found(engine):
         "layer1": Turned(engine, lambda clip: 255 - clip),
         "conv": Turned(engine, np.zeros_like),
     }
-    return measure(engine, clips(3), cascades={5: stages, 6: stages})
+    return summarise({seed: measure(engine, clips(3), randomised=stages) for seed in (5, 6)})
 
 
 def test_similarities_are_scipys_over_every_other_row_and_column():
@@ -79,27 +79,29 @@ def test_every_map_of_a_clip_is_held_against_its_own_kind_and_clip(found):
 
 def test_a_draw_counts_like_the_others(engine):
     same, inverse = Turned(engine, lambda clip: clip), Turned(engine, lambda clip: 255 - clip)
-    found = measure(engine, clips(2), cascades={0: {"head": same}, 1: {"head": inverse}})
+    found = summarise(
+        {seed: measure(engine, clips(2), randomised={"head": other}) for seed, other in enumerate((same, inverse))}
+    )
     row = next(row for row in found.rows if row.kind.name == "Grad-CAM layer1")
     assert row.by_draw["pearson"]["head"] == pytest.approx((1, -1), abs=1e-3)
     assert row.similarity["pearson"]["head"].value == pytest.approx(0, abs=1e-3)
 
 
 def test_where_the_network_itself_gives_no_map_there_is_no_figure(engine):
-    found = measure(engine, clips(2, class_index=0), cascades={0: {"head": engine}})
+    found = summarise({0: measure(engine, clips(2, class_index=0), randomised={"head": engine})})
     tree = json.loads(dumps(randomisation_json(found)))
     assert tree["maps"][0]["similarity"]["spearman"]["head"] == {"value": None, "low": None, "high": None}
 
 
 def test_the_explained_class_is_the_clips_own(engine):
-    measure(engine, clips(2), cascades={0: {"head": engine}})
+    measure(engine, clips(2), randomised={"head": engine})
     assert set(engine.targets) == {1}
 
 
 def test_a_labels_graph_has_no_maps_to_check(make_engine):
     labels = make_engine(num_frames=SHAPE[0], size_px=SHAPE[1], graph=LABELS_GRAPH)
     with pytest.raises(ArtifactError, match="explain graph"):
-        measure(labels, clips(1), cascades={0: {"head": labels}})
+        measure(labels, clips(1), randomised={"head": labels})
 
 
 def test_table_and_picture_show_every_row_and_stage(found, tmp_path):
@@ -110,3 +112,11 @@ def test_table_and_picture_show_every_row_and_stage(found, tmp_path):
         assert words in capture.get()
     write_picture([randomisation_row(found)], tmp_path / "out.png", title="a title")
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_another_video_is_the_one_before(engine):
+    first, second = clips(2)
+    found = summarise({0: measure(engine, [first, second, second], randomised={"head": engine})})
+    row = next(row for row in found.rows if row.kind.name == "Grad-CAM layer1")
+    # Of the two pairs one is alike, the other is not.
+    assert row.similarity["pearson"][OTHER_VIDEO].value == pytest.approx(0.5, abs=0.1)

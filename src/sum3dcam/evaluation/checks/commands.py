@@ -63,12 +63,13 @@ class Outcome:
 
 
 def check_randomisation(subject: Subject) -> Outcome:
-    clips = subject.clips("randomisation")
-    cascades = {
-        seed: cascade(subject.artifact, seed=seed, device=subject.device, num_threads=subject.num_threads)
-        for seed in DRAW_SEEDS
-    }
-    found = randomisation.measure(subject.engine, clips, cascades=cascades)
+    draws = {}
+    for seed in DRAW_SEEDS:
+        clips = subject.clips(f"randomisation, draw {seed}")
+        # Only one draw's engines are loaded at a time.
+        randomised = cascade(subject.artifact, seed=seed, device=subject.device, num_threads=subject.num_threads)
+        draws[seed] = randomisation.measure(subject.engine, clips, randomised=randomised)
+    found = randomisation.summarise(draws)
     return Outcome(render_randomisation(found), randomisation_json(found), randomisation_row(found))
 
 

@@ -5,9 +5,10 @@ class explained stays the clip's own; a map that stays as well does not tell wha
 has nothing in common with the intact network's: its similarity is 0.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from sum3dcam.evaluation.checks.clips import LabelledClip, checked_kinds, engine
 from sum3dcam.evaluation.kinds import MapKind
 from sum3dcam.evaluation.statistics import Estimate, resample, share_estimate
 from sum3dcam.serving.engines import Engine
+
+Reading: TypeAlias = Mapping[str, npt.NDArray[np.float64]]  # {similarity: a map's voxels as it compares them}
+Readings: TypeAlias = Mapping[str, Reading]  # of each map kind
 
 # Every other row and column of every frame: a map is smooth, and ranks of all voxels take four times as long.
 STRIDE_PX = 2
@@ -65,16 +69,29 @@ def correlation(intact_N: npt.ArrayLike, other_N: npt.ArrayLike) -> float:
     return float(first @ second / size) if size > 0 else 0.0
 
 
-def read(map_THW: Array) -> Mapping[str, npt.NDArray[np.float64]]:
-    """{similarity: the map's voxels as it compares them}."""
+def read(map_THW: Array) -> Reading:
+    """What each of SIMILARITIES compares of a map."""
     thinned = map_THW[:, ::STRIDE_PX, ::STRIDE_PX].ravel()
     return {name: np.asarray(how(thinned), np.float64) for name, how in SIMILARITIES.items()}
 
 
-def measure(
-    engine: Engine, clips: Iterable[LabelledClip], *, cascades: Mapping[int, Mapping[str, Engine]]
-) -> Randomisation:
-    """Compares the artefact's maps with those of its randomised selves, {seed: {stage: engine}}.
+def read_all(maps: Mapping[str, Array]) -> Readings:
+    return {name: read(map_THW) for name, map_THW in maps.items()}
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Of one draw of random weights: `similarity_VKSP`, over videos, kinds, SIMILARITIES and OTHER_VIDEO followed by
+    the stages, NaN where it is undefined; `empty_KP`, the share of videos whose map was empty."""
+
+    kinds: tuple[MapKind, ...]
+    stages: tuple[str, ...]
+    similarity_VKSP: npt.NDArray[np.float64]
+    empty_KP: npt.NDArray[np.float64]
+
+
+def measure(engine: Engine, clips: Iterable[LabelledClip], *, randomised: Mapping[str, Engine]) -> Draw:
+    """Compares the artefact's maps with those of its randomised selves, {stage: engine} from the top down.
 
     Args:
         clips: one per video, at least one.
@@ -83,48 +100,48 @@ def measure(
         ArtifactError: as `checked_kinds`.
     """
     kinds = checked_kinds(engine.card)
-    seeds, stages = tuple(cascades), tuple(next(iter(cascades.values())))
-    places = (OTHER_VIDEO, *stages)
-    empty = np.zeros((len(kinds), len(places)))
-    per_video, before = [], None
+    per_video, empty = [], []
+    before: Readings | None = None
     for clip in clips:
-        # (kinds, similarities, places, draws); the place of another video has no draws and is filled with one value.
-        of_video = np.full((len(kinds), len(SIMILARITIES), len(places), len(seeds)), np.nan)
-        own = {name: read(map_THW) for name, map_THW in engine_maps(engine, clip, kinds=kinds).items()}
-        if before is not None:
-            for k, kind in enumerate(kinds):
-                of_video[k, :, 0] = _similar(own[kind.name], before[kind.name])[:, None]
-        for d, seed in enumerate(seeds):
-            for p, stage in enumerate(stages, start=1):
-                maps = engine_maps(cascades[seed][stage], clip, kinds=kinds)
-                for k, kind in enumerate(kinds):
-                    of_video[k, :, p, d] = _similar(own[kind.name], read(maps[kind.name]))
-                    empty[k, p] += not maps[kind.name].any()
-        per_video.append(of_video)
+        own = read_all(engine_maps(engine, clip, kinds=kinds))
+        at_stages = [engine_maps(other, clip, kinds=kinds) for other in randomised.values()]
+        others = [before, *(read_all(maps) for maps in at_stages)]
+        per_video.append([_similar(own[kind.name], [other and other[kind.name] for other in others]) for kind in kinds])
+        empty.append([[False, *(not maps[kind.name].any() for maps in at_stages)] for kind in kinds])
         before = own
-    found = np.stack(per_video)
-    weights_RV = resample(len(found))
+    return Draw(kinds, tuple(randomised), np.array(per_video), np.mean(empty, axis=0))
 
-    def mean(values_VD: npt.NDArray[np.float64]) -> Estimate:
-        defined = np.isfinite(values_VD)
-        sums_V = np.where(defined, values_VD, 0).sum(1)
-        return share_estimate(sums_V, totals_V=defined.sum(1), weights_RV=weights_RV)
+
+def summarise(draws: Mapping[int, Draw]) -> Randomisation:
+    """Averages over the videos and the draws, {seed: draw}, of which there is at least one."""
+    first = next(iter(draws.values()))
+    places = (OTHER_VIDEO, *first.stages)
+    found_DVKSP = np.stack([draw.similarity_VKSP for draw in draws.values()])
+    empty_KP = np.mean([draw.empty_KP for draw in draws.values()], axis=0)
+    weights_RV = resample(found_DVKSP.shape[1])
+
+    def mean(values_DV: npt.NDArray[np.float64]) -> Estimate:
+        defined = np.isfinite(values_DV)
+        return share_estimate(np.where(defined, values_DV, 0).sum(0), totals_V=defined.sum(0), weights_RV=weights_RV)
 
     def row(k: int, kind: MapKind) -> Row:
         similarity, by_draw = {}, {}
         for s, name in enumerate(SIMILARITIES):
-            similarity[name] = {place: mean(found[:, k, s, p]) for p, place in enumerate(places)}
+            of_kind_PDV = np.moveaxis(found_DVKSP[:, :, k, s], -1, 0)
+            similarity[name] = {place: mean(found_DV) for place, found_DV in zip(places, of_kind_PDV, strict=True)}
             by_draw[name] = {
-                stage: tuple(mean(found[:, k, s, p, [d]]).value for d in range(len(seeds)))
-                for p, stage in enumerate(stages, start=1)
+                stage: tuple(mean(found_V[None]).value for found_V in found_DV)
+                for stage, found_DV in zip(first.stages, of_kind_PDV[1:], strict=True)
             }
-        share = empty[k] / (len(found) * len(seeds))
-        return Row(kind, similarity, by_draw, dict(zip(stages, share[1:].tolist(), strict=True)))
+        return Row(kind, similarity, by_draw, dict(zip(first.stages, empty_KP[k, 1:].tolist(), strict=True)))
 
-    return Randomisation(stages, seeds, len(found), tuple(row(k, kind) for k, kind in enumerate(kinds)))
+    rows = tuple(row(k, kind) for k, kind in enumerate(first.kinds))
+    return Randomisation(first.stages, tuple(draws), found_DVKSP.shape[1], rows)
 
 
-def _similar(
-    one: Mapping[str, npt.NDArray[np.float64]], other: Mapping[str, npt.NDArray[np.float64]]
-) -> npt.NDArray[np.float64]:
-    return np.array([correlation(one[name], other[name]) for name in SIMILARITIES])
+def _similar(own: Reading, others: Sequence[Reading | None]) -> list[list[float]]:
+    """Per similarity, that of each other map; NaN where there is none."""
+    return [
+        [float("nan") if other is None else correlation(own[name], other[name]) for other in others]
+        for name in SIMILARITIES
+    ]
