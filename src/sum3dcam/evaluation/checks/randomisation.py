@@ -106,7 +106,12 @@ def measure(engine: Engine, clips: Iterable[LabelledClip], *, randomised: Mappin
         own = read_all(engine_maps(engine, clip, kinds=kinds))
         at_stages = [engine_maps(other, clip, kinds=kinds) for other in randomised.values()]
         others = [before, *(read_all(maps) for maps in at_stages)]
-        per_video.append([_similar(own[kind.name], [other and other[kind.name] for other in others]) for kind in kinds])
+        per_video.append(
+            [
+                _similar(own[kind.name], [None if other is None else other[kind.name] for other in others])
+                for kind in kinds
+            ]
+        )
         empty.append([[False, *(not maps[kind.name].any() for maps in at_stages)] for kind in kinds])
         before = own
     return Draw(kinds, tuple(randomised), np.array(per_video), np.mean(empty, axis=0))
