@@ -12,7 +12,7 @@ from sum3dcam.contract import EXPLAIN_GRAPH, Card
 from sum3dcam.errors import ArtifactError
 from sum3dcam.evaluation.kinds import MapKind, map_kinds
 from sum3dcam.evaluation.prepare import prepare
-from sum3dcam.evaluation.rendered import LabelledVideo, LabelledVideos
+from sum3dcam.evaluation.rendered import LabelledVideos
 from sum3dcam.serving.engines import Engine
 
 
@@ -28,17 +28,12 @@ def first_clips(data: LabelledVideos, *, card: Card, desc: str) -> Iterator[Labe
     """One clip per video, a video shorter than a clip repeated to fill it, with a progress bar on stderr.
 
     Raises:
-        ValueError: no video, or one that does not fit the artefact.
+        ValueError: a video that does not fit the artefact.
         RequestError: a video that cannot be decoded.
     """
-    if not data.videos:
-        raise ValueError("the data set holds no video: there is nothing to check")
-    return (first_clip(video, card=card) for video in tqdm(data.videos, desc=desc, unit="video"))
-
-
-def first_clip(video: LabelledVideo, *, card: Card) -> LabelledClip:
-    prepared = prepare(video, card=card)
-    return LabelledClip(prepared.clips_NTHWC[:1], np.array([prepared.label_index]))
+    for video in tqdm(data.videos, desc=desc, unit="video"):
+        prepared = prepare(video, card=card)
+        yield LabelledClip(prepared.clips_NTHWC[:1], np.array([prepared.label_index]))
 
 
 def checked_kinds(card: Card) -> tuple[MapKind, ...]:

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,7 +23,7 @@ from sum3dcam.evaluation.checks.report import (
     render_randomisation,
     to_json,
 )
-from sum3dcam.evaluation.checks.weights import cascade
+from sum3dcam.evaluation.checks.weights import cascade, read_stages
 from sum3dcam.evaluation.commands import TABLE_WIDTH, data_options, load_comparators, weights_words
 from sum3dcam.evaluation.kinds import Comparator
 from sum3dcam.evaluation.provenance import provenance, shown_path
@@ -62,19 +63,28 @@ class Outcome:
     picture_row: tuple[float, Draw]
 
 
-def check_randomisation(subject: Subject) -> Outcome:
+def prepare_randomisation(subject: Subject) -> Callable[[], Outcome]:
+    read_stages(subject.artifact)
+    return partial(randomise, subject)
+
+
+def randomise(subject: Subject) -> Outcome:
     draws = {}
     for seed in DRAW_SEEDS:
-        clips = subject.clips(f"randomisation, draw {seed}")
         # Only one draw's engines are loaded at a time.
         randomised = cascade(subject.artifact, seed=seed, device=subject.device, num_threads=subject.num_threads)
+        clips = subject.clips(f"randomisation, draw {seed}")
         draws[seed] = randomisation.measure(subject.engine, clips, randomised=randomised)
     found = randomisation.summarise(draws)
     return Outcome(render_randomisation(found), randomisation_json(found), randomisation_row(found))
 
 
-def check_insertion_deletion(subject: Subject) -> Outcome:
-    clips, scorer = subject.clips("insertion-deletion"), load_scorer(subject)
+def prepare_insertion_deletion(subject: Subject) -> Callable[[], Outcome]:
+    return partial(insert_and_delete, subject, scorer=load_scorer(subject))
+
+
+def insert_and_delete(subject: Subject, *, scorer: Engine) -> Outcome:
+    clips = subject.clips("insertion-deletion")
     found = perturbation.measure(subject.engine, clips, scorer=scorer, comparators=subject.comparators)
     return Outcome(render_perturbation(found), perturbation_json(found), perturbation_row(found))
 
@@ -98,8 +108,9 @@ def load_scorer(subject: Subject) -> Engine:
     return scorer
 
 
-CHECKS: Mapping[str, Callable[[Subject], Outcome]] = MappingProxyType(
-    {"randomisation": check_randomisation, "insertion-deletion": check_insertion_deletion}
+# What is missing is said before anything runs for minutes: each check is prepared first, which gives what runs it.
+CHECKS: Mapping[str, Callable[[Subject], Callable[[], Outcome]]] = MappingProxyType(
+    {"randomisation": prepare_randomisation, "insertion-deletion": prepare_insertion_deletion}
 )
 
 
@@ -127,12 +138,15 @@ def check_command(
     """Do maps change when the weights are random, and does the score follow what they light up?"""
     try:
         videos = read_rendered(data, limit=limit)
+        if not videos.videos:
+            raise ValueError("the data set holds no video: there is nothing to check")
         engine = load_engine(artifact, device=device, num_threads=threads)
         checked_kinds(engine.card)
         subject = Subject(
             artifact, engine, videos, load_comparators(weights, engine=engine, num_threads=threads), device, threads
         )
-        outcomes = {name: CHECKS[name](subject) for name in checks}
+        runs = {name: CHECKS[name](subject) for name in checks}
+        outcomes = {name: run() for name, run in runs.items()}
     except (Sum3DCamError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     title = f"{engine.card.model} on {shown_path(data)} ({len(videos.videos)} videos)"

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, numpy_helper
 
-from sum3dcam.contract import LOGITS, Card, grid_name
+from sum3dcam.contract import CARD_KEY, LOGITS, Card, grid_name
 from sum3dcam.errors import ArtifactError
 from sum3dcam.serving.engines import Engine, load_engine
 
@@ -74,12 +74,11 @@ def permute(model: onnx.ModelProto, *, stage: Stage, rng: np.random.Generator) -
             tensor.CopyFrom(numpy_helper.from_array(shuffled, tensor.name))
 
 
-def cascade(artifact: Path, *, seed: int, device: str, num_threads: int) -> Mapping[str, Engine]:
-    """{stage: the artefact with the weights of that stage and of all above it permuted}, from the top down; all are
-    loaded.
+def read_stages(artifact: Path) -> tuple[onnx.ModelProto, tuple[Stage, ...]]:
+    """The model and its `stages`.
 
     Raises:
-        ArtifactError: not an .onnx file, or as `stages` and `load_engine`.
+        ArtifactError: not an .onnx file, no card, or as `stages`.
     """
     if artifact.suffix != ".onnx":
         raise ArtifactError(
@@ -87,13 +86,24 @@ def cascade(artifact: Path, *, seed: int, device: str, num_threads: int) -> Mapp
             got=artifact.name,
             allowed=".onnx",
         )
-    card = load_engine(artifact, device=device, num_threads=num_threads).card
     model = onnx.load(artifact)
+    properties = {prop.key: prop.value for prop in model.metadata_props}
+    return model, stages(model, card=Card.from_json(properties.get(CARD_KEY)))
+
+
+def cascade(artifact: Path, *, seed: int, device: str, num_threads: int) -> Mapping[str, Engine]:
+    """{stage: the artefact with the weights of that stage and of all above it permuted}, from the top down; all are
+    loaded.
+
+    Raises:
+        ArtifactError: as `read_stages` and `load_engine`.
+    """
+    model, found = read_stages(artifact)
     rng = np.random.default_rng(seed)
     engines = {}
     with TemporaryDirectory() as folder:
         path = Path(folder) / "random.onnx"
-        for stage in stages(model, card=card):
+        for stage in found:
             permute(model, stage=stage, rng=rng)
             onnx.save(model, path)
             engines[stage.name] = load_engine(path, device=device, num_threads=num_threads)
