@@ -11,7 +11,15 @@ from sum3dcam.contract import LABELS_GRAPH
 from sum3dcam.errors import ArtifactError
 from sum3dcam.evaluation.checks.clips import LabelledClip
 from sum3dcam.evaluation.checks.picture import randomisation_row, write_picture
-from sum3dcam.evaluation.checks.randomisation import OTHER_VIDEO, STRIDE_PX, correlation, measure, read, summarise
+from sum3dcam.evaluation.checks.randomisation import (
+    OTHER_CLASS,
+    OTHER_VIDEO,
+    STRIDE_PX,
+    correlation,
+    measure,
+    read,
+    summarise,
+)
 from sum3dcam.evaluation.checks.report import randomisation_json, render_randomisation
 from sum3dcam.evaluation.report import dumps
 
@@ -95,7 +103,23 @@ def test_where_the_network_itself_gives_no_map_there_is_no_figure(engine):
 
 def test_the_explained_class_is_the_clips_own(engine):
     measure(engine, clips(2), randomised={"head": engine})
-    assert set(engine.targets) == {1}
+    assert engine.targets == [1, 1, 0] * 2  # its own, that of the random network, another for comparison
+
+
+def test_another_class_is_of_the_same_clip(found):
+    # The maps of class 0 are empty in this network.
+    row = next(row for row in found.rows if row.kind.name == "Grad-CAM layer1")
+    assert row.similarity["spearman"][OTHER_CLASS].value == 0
+
+
+def test_a_network_that_explains_every_class_alike_is_found_out(engine):
+    class Deaf(Turned):
+        def run(self, clip_BTHWC, *, target_B):
+            return super().run(clip_BTHWC, target_B=np.ones_like(target_B))
+
+    deaf = Deaf(engine, lambda clip: clip)
+    row = summarise({0: measure(deaf, clips(2), randomised={"head": deaf})}).rows[0]
+    assert row.similarity["spearman"][OTHER_CLASS].value == pytest.approx(1)
 
 
 def test_a_labels_graph_has_no_maps_to_check(make_engine):

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sum3dcam.evaluation.checks.perturbation import CURVES, Perturbation
-from sum3dcam.evaluation.checks.randomisation import OTHER_VIDEO, SIMILARITIES, Randomisation
+from sum3dcam.evaluation.checks.randomisation import CONTROLS, SIMILARITIES, Randomisation
 from sum3dcam.evaluation.kinds import TRIVIAL
 from sum3dcam.evaluation.picture import COLOURS, LINES
 from sum3dcam.evaluation.statistics import Estimate
@@ -18,6 +18,10 @@ from sum3dcam.evaluation.statistics import Estimate
 PANELS = 2  # columns of the picture: both checks have two results side by side
 MARKERS = ("o", "s", "^", "D", "v", "P")
 WORDS = {"insertion": "insertion (higher is better)", "deletion": "deletion (lower is better)"}
+
+AREA_LABEL = (
+    "area under the class's softmax, 95 % interval over videos\nbold: clearly better; dashed: best trivial order"
+)
 
 Draw = Callable[[Sequence[Axes]], None]  # one row of panels
 
@@ -36,7 +40,7 @@ def write_picture(draws: Sequence[tuple[float, Draw]], path: Path, *, title: str
 def randomisation_row(found: Randomisation) -> tuple[float, Draw]:
     def draw(axes: Sequence[Axes]) -> None:
         places = np.arange(1 + len(found.stages))  # place 0 is the intact network, like itself
-        apart = len(places) + 0.3
+        apart = len(places) + 0.3 + np.arange(len(CONTROLS))
         for panel, similarity in zip(axes, SIMILARITIES, strict=True):
             for index, row in enumerate(found.rows):
                 # Side by side, so that the intervals can be told apart.
@@ -45,12 +49,13 @@ def randomisation_row(found: Randomisation) -> tuple[float, Draw]:
                 look = _look(index)
                 values, spread = [1.0, *(value.value for value in stages)], np.hstack([[[0], [0]], _spread(stages)])
                 panel.errorbar(places + shift, values, yerr=spread, label=row.kind.name, **look)
-                other = row.similarity[similarity][OTHER_VIDEO]
-                panel.errorbar(apart + shift, other.value, yerr=_spread([other]), **look)
+                others = [row.similarity[similarity][control] for control in CONTROLS]
+                heights = [other.value for other in others]
+                panel.errorbar(apart + shift, heights, yerr=_spread(others), **{**look, "linestyle": "none"})
             panel.axvline(len(places) - 0.35, color=COLOURS[TRIVIAL], linewidth=1)
             panel.axhline(0, color=COLOURS[TRIVIAL], linewidth=0.8, linestyle="--")
             names = ["intact", *(f"+ {stage}" if index else stage for index, stage in enumerate(found.stages))]
-            panel.set_xticks([*places, apart], [*names, "another\nvideo"])
+            panel.set_xticks([*places, *apart], [*names, *(control.replace(" ", "\n") for control in CONTROLS)])
             panel.set_xlabel("weights randomised so far, from the top down")
             panel.set_title(f"{similarity.capitalize()} correlation with the intact network's map", fontsize=11)
         axes[0].set_ylabel("mean, 95 % interval over videos")
@@ -83,15 +88,12 @@ def perturbation_row(found: Perturbation) -> tuple[float, Draw]:
                 text.set(va="center", fontsize=8, fontweight=weight, bbox={"color": "white", "pad": 1})
             trivial = [row.area[curve].value for row in found.rows if row.kind.family == TRIVIAL]
             best = max(trivial) if curve == "insertion" else min(trivial)
-            panel.axvline(
-                best, color=COLOURS[TRIVIAL], linestyle="--", linewidth=1, label="best trivial order", zorder=0
-            )
+            panel.axvline(best, color=COLOURS[TRIVIAL], linestyle="--", linewidth=1, zorder=0)
             panel.set_yticks(range(len(found.rows)), [row.kind.name for row in found.rows])
             panel.margins(x=0.15)
             panel.set_xlim(left=0)
-            panel.set_xlabel("area under the class's softmax; bold: clearly better")
+            panel.set_xlabel(AREA_LABEL)
             panel.set_title(WORDS[curve], fontsize=11)
         axes[0].invert_yaxis()
-        axes[1].legend(fontsize=9)
 
     return 0.3 * len(found.rows) + 1.2, draw

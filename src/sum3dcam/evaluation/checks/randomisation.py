@@ -6,7 +6,7 @@ has nothing in common with the intact network's: its similarity is 0.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -26,8 +26,10 @@ Readings: TypeAlias = Mapping[str, Reading]  # of each map kind
 # Every other row and column of every frame: a map is smooth, and ranks of all voxels take four times as long.
 STRIDE_PX = 2
 
-# What comes before the randomised stages: the map of the same method for the video before, whose network is intact.
-OTHER_VIDEO = "another video"
+# The intact network's maps that stand beside those of the randomised stages: of the video before, and of the same clip
+# but for the class that is half the list of classes away.
+OTHER_VIDEO, OTHER_CLASS = "another video", "another class"
+CONTROLS = (OTHER_VIDEO, OTHER_CLASS)
 
 # How a map's voxels are read before they are correlated.
 SIMILARITIES = MappingProxyType({"spearman": rankdata, "pearson": np.ravel})
@@ -35,7 +37,7 @@ SIMILARITIES = MappingProxyType({"spearman": rankdata, "pearson": np.ravel})
 
 @dataclass(frozen=True)
 class Row:
-    """One map kind: {similarity: {OTHER_VIDEO or stage: mean over clips and draws}}, {similarity: {stage: mean of each
+    """One map kind: {similarity: {control or stage: mean over clips and draws}}, {similarity: {stage: mean of each
     draw}}, and the share of maps that were empty at each stage. NaN where the intact network gave no map at all.
     """
 
@@ -81,8 +83,8 @@ def read_all(maps: Mapping[str, Array]) -> Readings:
 
 @dataclass(frozen=True)
 class Draw:
-    """Of one draw of random weights: `similarity_VKSP`, over videos, kinds, SIMILARITIES and OTHER_VIDEO followed by
-    the stages, NaN where it is undefined; `empty_KP`, the share of videos whose map was empty."""
+    """Of one draw of random weights: `similarity_VKSP`, over videos, kinds, SIMILARITIES and CONTROLS followed by the
+    stages, NaN where it is undefined; `empty_KP`, the share of videos whose map was empty at each stage."""
 
     kinds: tuple[MapKind, ...]
     stages: tuple[str, ...]
@@ -100,19 +102,22 @@ def measure(engine: Engine, clips: Iterable[LabelledClip], *, randomised: Mappin
         ArtifactError: as `checked_kinds`.
     """
     kinds = checked_kinds(engine.card)
+    num_classes = len(engine.card.labels)
     per_video, empty = [], []
     before: Readings | None = None
     for clip in clips:
         own = read_all(engine_maps(engine, clip, kinds=kinds))
         at_stages = [engine_maps(other, clip, kinds=kinds) for other in randomised.values()]
-        others = [before, *(read_all(maps) for maps in at_stages)]
+        asked_otherwise = replace(clip, class_1=(clip.class_1 + num_classes // 2) % num_classes)
+        other_class = read_all(engine_maps(engine, asked_otherwise, kinds=kinds))
+        others = [before, other_class, *(read_all(maps) for maps in at_stages)]
         per_video.append(
             [
                 _similar(own[kind.name], [None if other is None else other[kind.name] for other in others])
                 for kind in kinds
             ]
         )
-        empty.append([[False, *(not maps[kind.name].any() for maps in at_stages)] for kind in kinds])
+        empty.append([[not maps[kind.name].any() for maps in at_stages] for kind in kinds])
         before = own
     return Draw(kinds, tuple(randomised), np.array(per_video), np.mean(empty, axis=0))
 
@@ -120,7 +125,7 @@ def measure(engine: Engine, clips: Iterable[LabelledClip], *, randomised: Mappin
 def summarise(draws: Mapping[int, Draw]) -> Randomisation:
     """Averages over the videos and the draws, {seed: draw}, of which there is at least one."""
     first = next(iter(draws.values()))
-    places = (OTHER_VIDEO, *first.stages)
+    places = (*CONTROLS, *first.stages)
     found_DVKSP = np.stack([draw.similarity_VKSP for draw in draws.values()])
     empty_KP = np.mean([draw.empty_KP for draw in draws.values()], axis=0)
     weights_RV = resample(found_DVKSP.shape[1])
@@ -136,9 +141,9 @@ def summarise(draws: Mapping[int, Draw]) -> Randomisation:
             similarity[name] = {place: mean(found_DV) for place, found_DV in zip(places, of_kind_PDV, strict=True)}
             by_draw[name] = {
                 stage: tuple(mean(found_V[None]).value for found_V in found_DV)
-                for stage, found_DV in zip(first.stages, of_kind_PDV[1:], strict=True)
+                for stage, found_DV in zip(first.stages, of_kind_PDV[len(CONTROLS) :], strict=True)
             }
-        return Row(kind, similarity, by_draw, dict(zip(first.stages, empty_KP[k, 1:].tolist(), strict=True)))
+        return Row(kind, similarity, by_draw, dict(zip(first.stages, empty_KP[k].tolist(), strict=True)))
 
     rows = tuple(row(k, kind) for k, kind in enumerate(first.kinds))
     return Randomisation(first.stages, tuple(draws), found_DVKSP.shape[1], rows)

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sum3dcam.evaluation.checks.perturbation import BETTER, CURVES, Perturbation
-from sum3dcam.evaluation.checks.randomisation import OTHER_VIDEO, STRIDE_PX, Randomisation
+from sum3dcam.evaluation.checks.randomisation import CONTROLS, OTHER_CLASS, OTHER_VIDEO, STRIDE_PX, Randomisation
 from sum3dcam.evaluation.kinds import TRIVIAL
 from sum3dcam.evaluation.report import percent
 from sum3dcam.evaluation.statistics import CONFIDENCE, Estimate
@@ -17,10 +17,11 @@ from sum3dcam.evaluation.statistics import CONFIDENCE, Estimate
 RANDOMISATION = (
     "Correlation of a map with the intact network's map of the same clip and class, after the weights of a stage and "
     "of all above it (head: all behind the last tap, and the gates) were permuted within their tensors; an empty map "
-    f"counts as 0. '{OTHER_VIDEO}': with the intact network's map of the video before, which is what maps of that kind "
-    "have in common whatever the clip. A correlation that does not fall means that the map does not depend on what "
-    "those weights learnt: it shows edges, movement or the centre, not reasons. Over every "
-    f"{STRIDE_PX}nd row and column of the first clip of each video. Intervals: 95 %, percentile bootstrap over videos."
+    f"counts as 0. '{OTHER_CLASS}': with the intact network's map of the same clip for the class half the list away; "
+    f"'{OTHER_VIDEO}': with that of the video before, which is what maps of that kind have in common. A correlation "
+    "that does not fall means that the map does not depend on what those weights learnt: it shows edges, movement or "
+    f"the centre, not reasons. Over every {STRIDE_PX}nd row and column of the first clip of each video. Intervals: "
+    "95 %, percentile bootstrap over videos."
 )
 PERTURBATION = (
     "Area under the softmax of the ground-truth class in per cent, as voxels change in order of saliency in equal "
@@ -48,11 +49,12 @@ def render_randomisation(found: Randomisation) -> RenderableType:
     table.add_column("map", no_wrap=True)
     for place in found.stages:
         table.add_column(place if place == found.stages[0] else f"+ {place}", justify="right", no_wrap=True)
-    table.add_column(OTHER_VIDEO, justify="right", no_wrap=True)
+    for control in CONTROLS:
+        table.add_column(control, justify="right", no_wrap=True)
     for row in found.rows:
         ranks = row.similarity["spearman"]
         cells = [f"{signed(ranks[stage])}{_empty(row.empty[stage])}" for stage in found.stages]
-        table.add_row(row.kind.name, *cells, signed(ranks[OTHER_VIDEO]))
+        table.add_row(row.kind.name, *cells, *(signed(ranks[control]) for control in CONTROLS))
     return Group(table, Text(RANDOMISATION))
 
 
