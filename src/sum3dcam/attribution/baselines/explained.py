@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from sum3dcam.attribution.grids import explained_class
-from sum3dcam.attribution.maps import Array, normalise, upsample
+from sum3dcam.attribution.interpolation import upsample
+from sum3dcam.attribution.maps import Array, normalise
 from sum3dcam.errors import BadOptionError
 from sum3dcam.models import Classifier
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sum3dcam.attribution.maps import Array, upsample
+from sum3dcam.attribution.interpolation import Array, upsample
 from sum3dcam.contract import LOGITS
 from sum3dcam.evaluation.checks.clips import LabelledClip, checked_kinds, engine_maps
 from sum3dcam.evaluation.kinds import TRIVIAL, Comparator, MapKind
