@@ -10,22 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sum3dcam.client.colormaps import COLORMAPS, DEFAULT_COLORMAP
-from sum3dcam.client.request import (
-    DEFAULT_MAX_MESSAGE_BYTES,
-    DEFAULT_MODEL,
-    DEFAULT_TIMEOUT_SECONDS,
-    Options,
-    check_size,
-)
+from sum3dcam.client.connection import connect, limit_options, read_video, server_options
+from sum3dcam.client.request import Options
 from sum3dcam.contract import BOX_MODES, COORDINATES, EXPLAIN_MODES, NORMALISATIONS, TUBE_MODES
-from sum3dcam.errors import Sum3DCamError, UnreadableMediaError
+from sum3dcam.errors import Sum3DCamError
 
 if TYPE_CHECKING:
     from sum3dcam.client.grpc import GrpcClient
     from sum3dcam.client.http import HttpClient
     from sum3dcam.client.prediction import Prediction
 
-DEFAULT_URL = "http://127.0.0.1:8080"
 WITH_MAPS = ("maps", "grids")
 
 
@@ -41,9 +35,7 @@ class Outcome:
 
 @click.command()
 @click.argument("videos", nargs=-1, required=True, metavar="VIDEO...", type=click.Path(path_type=Path))
-@click.option("--url", help=f"Ask over HTTP.  [default: {DEFAULT_URL}]")
-@click.option("--grpc", "address", metavar="HOST:PORT", help="Ask over gRPC instead.")
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Name under which the model is served.")
+@server_options
 @click.option("--explain", type=click.Choice(EXPLAIN_MODES), help="How much to explain.  [default: none]")
 @click.option("--method", help="Attribution method, such as sum3dcam or gradcam.")
 @click.option("--taps", metavar="TAP,TAP", help="Layers to explain from.  [default: all]")
@@ -72,8 +64,7 @@ class Outcome:
     help="Write the reply; for several videos an object keyed by video.",
 )
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Videos asked for at a time.")
-@click.option("--timeout", type=float, default=DEFAULT_TIMEOUT_SECONDS, show_default=True, help="Seconds to wait.")
-@click.option("--max-message-bytes", type=int, default=DEFAULT_MAX_MESSAGE_BYTES, show_default=True)
+@limit_options
 @click.pass_context
 def predict(
     context: click.Context,
@@ -104,8 +95,6 @@ def predict(
 
     VIDEO is a video or image file, or an .npy clip. One that fails does not stop the others; the exit code is then 1.
     """
-    if url is not None and address is not None:
-        raise click.UsageError("--url and --grpc name two servers; give one of them.")
     if (overlay or sheet) and explain not in WITH_MAPS:
         explain = "maps"
     options = Options(
@@ -137,19 +126,6 @@ def predict(
         _write_json(json_path, outcomes)
     if any(outcome.error for outcome in outcomes):
         context.exit(1)
-
-
-def connect(
-    *, url: str | None, address: str | None, model: str, timeout: float, max_message_bytes: int
-) -> "HttpClient | GrpcClient":
-    """A client for the one address given, or for `DEFAULT_URL`."""
-    if address is not None:
-        from sum3dcam.client.grpc import GrpcClient
-
-        return GrpcClient(address, model=model, timeout_seconds=timeout, max_message_bytes=max_message_bytes)
-    from sum3dcam.client.http import HttpClient
-
-    return HttpClient(url or DEFAULT_URL, model=model, timeout_seconds=timeout, max_message_bytes=max_message_bytes)
 
 
 def output_paths(given: str | None, *, videos: Sequence[Path], suffix: str, option: str) -> list[Path | None]:
@@ -188,21 +164,13 @@ def ask_one(
 
     prediction: Prediction | None = None
     try:
-        answer = client.predict(_read(video, max_message_bytes=max_message_bytes), **options)
+        answer = client.predict(read_video(video, max_message_bytes=max_message_bytes), **options)
         prediction = answer.without_tensors()
         then(answer)
     except Sum3DCamError as error:
         envelope = error_envelope(error, request_id=None) if prediction is None else prediction.envelope
         return Outcome(video=video, envelope=envelope, prediction=prediction, error=error)
     return Outcome(video=video, envelope=prediction.envelope, prediction=prediction, error=None)
-
-
-def _read(video: Path, *, max_message_bytes: int) -> bytes:
-    try:
-        check_size(video.stat().st_size, max_message_bytes=max_message_bytes)
-        return video.read_bytes()
-    except OSError as error:
-        raise UnreadableMediaError("the file cannot be read", got=error.strerror) from error
 
 
 def _drawing(video: Path, *, overlay: Path | None, sheet: Path | None, colormap: str) -> "Callable[[Prediction], None]":

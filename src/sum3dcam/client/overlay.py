@@ -1,28 +1,22 @@
 """The prediction drawn on its video: an mp4 at the source's own size and frame rate, and a contact sheet."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
-import av
 import cv2
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
 
 from sum3dcam.client.colormaps import DEFAULT_COLORMAP
-from sum3dcam.client.prediction import XYXY, Box, Clip, Prediction
+from sum3dcam.client.encoder import mp4_encoder, writing
+from sum3dcam.client.prediction import XYXY, Box, Clip, Prediction, Video
 from sum3dcam.client.rebuild import rebuild_maps
 from sum3dcam.client.shading import Frame, caption, draw_box, draw_caption, palette, shade
-from sum3dcam.client.source import Source, SourceFrame, open_source
+from sum3dcam.client.source import SourceFrame, open_source
 from sum3dcam.errors import RequestError
 
-CRF = "18"  # x264's "visually lossless"
-# The colours that conversion from RGB gives here, said in the file, for players guess by the picture's size.
-BT_601 = int(Colorspace.SMPTE170M)
-LIMITED = int(ColorRange.MPEG)
 SHEET_FRAMES = 8
 SHEET_COLUMNS = 4
 TILE_WIDTH_PX = 384
@@ -48,10 +42,13 @@ def write_overlay(prediction: Prediction, *, source: Path, output: Path, colorma
         BadOptionError: unknown colormap.
     """
     draw = drawer(prediction, colormap=colormap)
-    with open_source(source) as opened, _encoder(output, prediction=prediction, source=opened) as encode:
-        for picture in opened.frames:
-            draw(picture, float(picture.pts * opened.time_base))
-            encode(picture)
+    size_wh = (prediction.video.width_px, prediction.video.height_px)
+    with open_source(source) as opened:
+        clock = {"fps": opened.fps, "time_base": opened.time_base, "pixel_aspect": opened.pixel_aspect}
+        with mp4_encoder(output, size_wh=size_wh, **clock) as encode:
+            for picture in opened.frames:
+                draw(picture, float(picture.pts * opened.time_base))
+                encode(picture)
 
 
 def contact_sheet(
@@ -81,7 +78,7 @@ def contact_sheet(
     tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
     rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
     _, png = cv2.imencode(".png", np.vstack(rows)[..., ::-1])
-    with _writing(output):
+    with writing(output):
         output.write_bytes(png.tobytes())
 
 
@@ -97,18 +94,12 @@ def drawer(prediction: Prediction, *, colormap: str = DEFAULT_COLORMAP) -> Draw:
     region = prediction.map_region_xyxy_px
     if region is None:
         raise RequestError("the reply does not say where its maps lie; ask with explain='maps'")
-    size_wh = (prediction.video.width_px, prediction.video.height_px)
     ends = [clip.end_frame for clip in prediction.clips]
     boxes = _boxes_by_frame(prediction)
 
     def draw(picture: SourceFrame, seconds: float) -> None:
         frame_HWC = picture.frame_HWC
-        if (frame_HWC.shape[1], frame_HWC.shape[0]) != size_wh:
-            raise RequestError(
-                "the source's pictures are of another size than those predicted: is it the same video?",
-                got=(frame_HWC.shape[1], frame_HWC.shape[0]),
-                allowed=size_wh,
-            )
+        check_same_size(frame_HWC, video=prediction.video)
         clip = _clip_at(prediction.clips, ends, picture.index)
         if clip is not None:
             map_hw = maps_NETHW[clip.index, 0, _place_at(clip, picture.index)]
@@ -120,6 +111,21 @@ def drawer(prediction: Prediction, *, colormap: str = DEFAULT_COLORMAP) -> Draw:
         draw_caption(frame_HWC, caption(labels, seconds=seconds, explained=explained))
 
     return draw
+
+
+def check_same_size(frame_HWC: Frame, *, video: Video) -> None:
+    """Refuses a picture that cannot be of the video that was predicted.
+
+    Raises:
+        RequestError: it is of another size.
+    """
+    size_wh = (frame_HWC.shape[1], frame_HWC.shape[0])
+    if size_wh != (video.width_px, video.height_px):
+        raise RequestError(
+            "the source's pictures are of another size than those predicted: is it the same video?",
+            got=size_wh,
+            allowed=(video.width_px, video.height_px),
+        )
 
 
 def _boxes_by_frame(prediction: Prediction) -> Mapping[int, Sequence[tuple[int | None, XYXY]]]:
@@ -155,43 +161,3 @@ def _tile(frame_HWC: Frame) -> Frame:
     interpolation = cv2.INTER_AREA if width > TILE_WIDTH_PX else cv2.INTER_LINEAR
     tile_HWC = np.asarray(cv2.resize(frame_HWC, size, interpolation=interpolation), np.uint8)
     return np.pad(tile_HWC, ((0, GAP_PX), (0, GAP_PX), (0, 0)), constant_values=255)
-
-
-def pixel_format(width_px: int, height_px: int) -> str:
-    """4:2:0 plays everywhere but halves the colour planes, which needs even sides. An odd side keeps full colour
-    (4:4:4, played by ffmpeg, VLC, mpv and Chrome) rather than growing a pixel: the overlay has the source's size."""
-    return "yuv444p" if width_px % 2 or height_px % 2 else "yuv420p"
-
-
-@contextmanager
-def _writing(output: Path) -> Iterator[None]:
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except (av.FFmpegError, OSError) as error:
-        raise RequestError("the picture could not be written", got=f"{output}: {error}") from error
-
-
-@contextmanager
-def _encoder(output: Path, *, prediction: Prediction, source: Source) -> Iterator[Callable[[SourceFrame], None]]:
-    partial = output.with_name(f".{output.name}.part")
-    width, height = prediction.video.width_px, prediction.video.height_px
-    with _writing(output):
-        try:
-            with av.open(str(partial), "w", format="mp4", options={"movflags": "faststart"}) as container:
-                stream = container.add_stream("libx264", rate=source.fps, options={"crf": CRF, "preset": "veryfast"})
-                stream.width, stream.height, stream.pix_fmt = width, height, pixel_format(width, height)
-                context = stream.codec_context
-                context.time_base, context.sample_aspect_ratio = source.time_base, source.pixel_aspect
-                context.colorspace, context.color_range = BT_601, LIMITED
-
-                def encode(picture: SourceFrame) -> None:
-                    frame = av.VideoFrame.from_ndarray(picture.frame_HWC, format="rgb24")
-                    frame.pts, frame.time_base, frame.duration = picture.pts, source.time_base, picture.duration
-                    container.mux(stream.encode(frame))
-
-                yield encode
-                container.mux(stream.encode(None))
-            partial.replace(output)
-        finally:
-            partial.unlink(missing_ok=True)
