@@ -13,6 +13,10 @@ from sum3dcam.errors import Sum3DCamError
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "predict": ("sum3dcam.client.commands:predict", "Ask a server what happens in videos, and where it sees it."),
+        "figure": (
+            "sum3dcam.client.figure_command:figure",
+            "Lay side by side how each layer and method explains a clip, in one picture.",
+        ),
         "flow": (
             "sum3dcam.video.commands:flow_command",
             "Compute the optical flow of videos, to send to a flow model.",

@@ -1,21 +1,43 @@
 """The source's pictures again, one at a time as they are shown, so that memory does not grow with the video."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from av.stream import Disposition
 from numpy.lib.format import MAGIC_PREFIX
+from numpy.typing import NDArray
 
 from sum3dcam.client.shading import Frame
 from sum3dcam.errors import BadArrayError, NoVideoFramesError, UnreadableMediaError
+from sum3dcam.video.flow import decode_flow
 
 # An .npy clip has no clock of its own.
 ARRAY_FPS = Fraction(25)
+# Motion of this many pixels a frame, or more, is drawn in full colour.
+FULL_COLOUR_PX = 5.0
+
+
+def _flow_picture(flow_u8_HW2: NDArray[np.uint8]) -> Frame:
+    """Optical flow as colour: the hue is the direction, the saturation the speed, and white does not move."""
+    x_px, y_px = np.moveaxis(decode_flow(flow_u8_HW2), -1, 0)
+    speed_px, degrees = cv2.cartToPolar(x_px, y_px, angleInDegrees=True)
+    share = np.minimum(speed_px / FULL_COLOUR_PX, 1)
+    hsv_HWC = np.stack([degrees, share, np.ones_like(share)], axis=-1)
+    return np.rint(cv2.cvtColor(hsv_HWC, cv2.COLOR_HSV2RGB) * 255).astype(np.uint8)
+
+
+# A picture of an array's frame, by its channels: RGB, flow, or both, of which RGB is shown.
+_PICTURES: Mapping[int, Callable[[NDArray[np.uint8]], Frame]] = {
+    3: np.array,
+    2: _flow_picture,
+    5: lambda frame_HWC: np.array(frame_HWC[..., :3]),
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +68,7 @@ def open_source(path: Path) -> Iterator[Source]:
     Raises:
         UnreadableMediaError: neither of them. Also later, while the frames are read.
         NoVideoFramesError: a file without a picture stream.
-        BadArrayError: an array that is not uint8 RGB frames.
+        BadArrayError: an array that is not uint8 frames of RGB, flow or both.
     """
     if _begins(path).startswith(MAGIC_PREFIX):
         yield _open_array(path)
@@ -114,19 +136,20 @@ def _open_array(path: Path) -> Source:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise UnreadableMediaError("the source cannot be read as an .npy array", got=path.name) from error
-    if array.dtype != np.uint8 or array.ndim not in (4, 5) or array.shape[-1] != 3:
+    if array.dtype != np.uint8 or array.ndim not in (4, 5) or array.shape[-1] not in _PICTURES:
         raise BadArrayError(
-            "only RGB frames can be drawn on",
+            "the array's frames are no pictures",
             got=f"{array.dtype} {array.shape}",
-            allowed="uint8 (T,H,W,3) or (N,T,H,W,3)",
+            allowed=f"uint8 (T,H,W,C) or (N,T,H,W,C), C one of {sorted(_PICTURES)}",
         )
+    picture = _PICTURES[array.shape[-1]]
     frames_THWC = array.reshape(-1, *array.shape[-3:])
     return Source(
         time_base=1 / ARRAY_FPS,
         fps=ARRAY_FPS,
         pixel_aspect=Fraction(1),
         frames=(
-            SourceFrame(index=index, frame_HWC=np.array(frame), pts=index, duration=1)
+            SourceFrame(index=index, frame_HWC=picture(frame), pts=index, duration=1)
             for index, frame in enumerate(frames_THWC)
         ),
     )
