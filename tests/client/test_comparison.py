@@ -32,8 +32,8 @@ STREAM_TAPS = (*TAPS, Tap("flow_layer1", 8, GRID_THW, "flow"))
 class LitEngine:
     """Of class k the grids are lit in one cell (t,h,w) of column k:
 
-    gradient (0,0,k), below zero at (1,1,k), and below zero everywhere in layer2; layercam (2,2,k); gradcam (3,1,k) in
-    layer1, and (3,3,k) in every other tap.
+    gradient (0,0,k), below zero at (1,1,k), and below zero everywhere in layer2; layercam (2,2,k), of a bright clip
+    (1,2,k); gradcam (3,1,k) in layer1, and (3,3,k) in every other tap.
     """
 
     name, provider, sha256 = "lit", "cpu", "0" * 64
@@ -62,18 +62,21 @@ class LitEngine:
         for tap in self.card.taps:
             for grid in ("activation", "gradient", "gradcam", "layercam", "hirescam"):
                 outputs[grid_name(grid, tap.name)] = np.stack(
-                    [self._grid(grid, tap.name, explained) for explained in explained_B]
+                    [
+                        self._grid(grid, tap.name, k, bright=clip.mean() > 128)
+                        for clip, k in zip(clip_BTHWC, explained_B, strict=True)
+                    ]
                 )
         return outputs
 
-    def _grid(self, grid: str, tap: str, k: int) -> Any:
+    def _grid(self, grid: str, tap: str, k: int, *, bright: bool) -> Any:
         grid_thw = np.full(GRID_THW, 1.0 if grid == "activation" else 0.0, np.float32)
         if grid == "gradient":
             grid_thw[0, 0, k], grid_thw[1, 1, k] = 1, -1
             if tap == "layer2":
                 grid_thw[:] = -1
         elif grid == "layercam":
-            grid_thw[2, 2, k] = 1
+            grid_thw[1 if bright else 2, 2, k] = 1
         elif grid == "gradcam":
             grid_thw[3, 1 if tap == "layer1" else 3, k] = 1
         return grid_thw[: self.card.num_frames]
@@ -98,8 +101,9 @@ class Direct:
 
 @pytest.fixture
 def compare(make: Any, tmp_path: Path, predictor_of: Any) -> Any:
-    """compare(facts of the card, **arguments) of a video of 7 frames: two clips, the second filled with one."""
-    video = make.video(tmp_path / "seven.mp4", make.grey_frames(7))
+    """compare(facts of the card, **arguments) of a video of 7 frames: a dark clip and a bright one, filled with one."""
+    levels = (40, 40, 40, 40, 220, 220, 220)
+    video = make.video(tmp_path / "seven.mp4", [np.full((120, 160, 3), level, np.uint8) for level in levels])
 
     def ask(facts: dict[str, Any] | None = None, **arguments: Any) -> Comparison:
         return ask_comparison(Direct(predictor_of(**facts or {})), video.read_bytes(), **arguments)
@@ -193,6 +197,8 @@ def test_a_clip_that_was_filled_shows_its_own_frames(compare: Any) -> None:
     comparison = compare(clip_index=1)
     assert comparison.clip.frames == (4, 5, 6, 4)
     assert comparison.frames == (4, 5, 6)
+    # The map is the bright clip's, too.
+    assert dict(_peaks(comparison))["wave"] == (1, 2, 1)
 
 
 def test_boxes_are_those_of_the_panels_own_map(compare: Any) -> None:

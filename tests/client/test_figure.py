@@ -153,18 +153,21 @@ def _mp4(path: Path) -> tuple[list[float], list[Any]]:
         ]
 
 
-def test_both_moving_pictures_play_the_clip_with_its_maps_and_timing(make: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("speed", "each_ms"), [(0.5, 80), (1.0, 40), (2.0, 20)])
+def test_both_moving_pictures_play_the_clip_with_its_maps_and_timing(
+    make: Any, tmp_path: Path, speed: float, each_ms: int
+) -> None:
     source = _source(make, tmp_path)
     sweep = np.zeros((NUM_FRAMES, 32, 32), np.float32)
     for place in range(NUM_FRAMES):
         sweep[place, 14:18, 2 + 8 * place : 6 + 8 * place] = 1
     for suffix in (".webp", ".mp4"):
-        write_figure(_comparison(sweep), source=source, output=tmp_path / f"new/out{suffix}", speed=0.5)
+        write_figure(_comparison(sweep), source=source, output=tmp_path / f"new/out{suffix}", speed=speed)
     durations, webp = _webp(tmp_path / "new/out.webp")
     times, mp4 = _mp4(tmp_path / "new/out.mp4")
-    # 25 frames a second at half the speed.
-    assert durations == [80] * 4
-    assert times == pytest.approx([0, 80, 160, 240, 320], abs=0.1)
+    # 25 frames a second.
+    assert durations == [each_ms] * 4
+    assert times == pytest.approx([each_ms * frame for frame in range(5)], abs=0.1)
     for frames in (webp, mp4):
         assert len(frames) == NUM_FRAMES
         assert not {side % 2 for side in frames[0].shape[:2]} - {0}
@@ -177,12 +180,15 @@ def test_both_moving_pictures_play_the_clip_with_its_maps_and_timing(make: Any, 
 
 @pytest.mark.parametrize(
     ("frames", "milliseconds"),
-    [((0, 0, 1, 1), [20, 20, 20, 20]), ((0, 2, 3), [80, 40, 40]), ((2, 3), [40, 40])],
+    [((0, 0, 1, 1), [20, 20, 20, 20]), ((0, 2, 3), [80, 40, 40]), ((0, 1, 1), [40, 20, 20])],
 )
 def test_a_resampled_clip_plays_as_long_as_its_frames_last(
     make: Any, tmp_path: Path, frames: tuple[int, ...], milliseconds: list[int]
 ) -> None:
-    shown = list(moving_panels(_comparison(_spot(0), frames=frames), source=_source(make, tmp_path)))
+    comparison, source = _comparison(_spot(0), frames=frames), _source(make, tmp_path)
+    write_figure(comparison, source=source, output=tmp_path / "out.mp4", speed=2)
+    assert np.diff(_mp4(tmp_path / "out.mp4")[0]) == pytest.approx([each / 2 for each in milliseconds], abs=0.1)
+    shown = list(moving_panels(comparison, source=source))
     assert [round(1000 * (tile.end_seconds - tile.begin_seconds)) for _, tile in shown] == milliseconds
     assert shown[0][1].begin_seconds == Fraction(frames[0], 25)
 

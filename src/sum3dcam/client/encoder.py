@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.codec.context import Flags
 from av.video.reformatter import ColorRange, Colorspace
 
 from sum3dcam.client.source import SourceFrame
@@ -62,6 +63,7 @@ def mp4_encoder(
                 context = stream.codec_context
                 context.time_base, context.sample_aspect_ratio = time_base, pixel_aspect
                 context.colorspace, context.color_range = BT_601, LIMITED
+                context.flags |= Flags.frame_duration  # or the last frame lasts 1 / fps, whatever it says
 
                 def encode(picture: SourceFrame) -> None:
                     frame = av.VideoFrame.from_ndarray(picture.frame_HWC, format="rgb24")
