@@ -12,6 +12,7 @@ from PIL import Image
 
 from sum3dcam.__main__ import main
 from sum3dcam.client.comparison import Comparison, ask_comparison
+from sum3dcam.client.figure import moving_panels
 from sum3dcam.client.prediction import Prediction
 from sum3dcam.client.reply import read_reply
 from sum3dcam.client.request import option_texts
@@ -139,7 +140,7 @@ def test_every_panel_shows_the_map_that_its_title_says(compare: Any) -> None:
         ("wave", (2, 2, 1)),
         ("kick", (2, 2, 3)),
         ("bow", (2, 2, 2)),
-        ("Against wave", (1, 1, 1)),
+        ("Counterfactual", (1, 1, 1)),
     ]
     # Softmax of LOGITS_K by hand.
     assert [panel.note.splitlines()[0] for panel in comparison.panels[7:10]] == [
@@ -161,7 +162,7 @@ def test_the_class_asked_for_is_explained_in_every_way(compare: Any) -> None:
         ("Sum Grad-CAM", (3, 1, 0)),
         ("jump", (1, 1, 0)),
         ("wave", (1, 1, 1)),
-        ("Against jump", (1, 1, 0)),
+        ("Counterfactual", (1, 1, 0)),
     ]
     assert comparison.panels[6].note == "4th best class, 3.2%\ncounterfactual"
 
@@ -175,7 +176,8 @@ def test_a_method_of_one_layer_explains_classes_from_the_last(compare: Any, taps
 @pytest.mark.parametrize(("num_classes", "shown"), [(1, ["jump"]), (2, ["wave", "jump"])])
 def test_a_model_of_fewer_classes_shows_them_all(compare: Any, num_classes: int, shown: list[str]) -> None:
     panels = compare({"labels": LABELS[:num_classes]}).panels
-    assert [panel.title for panel in panels[7:]] == [*shown, f"Against {shown[0]}"]
+    assert [panel.title for panel in panels[7:]] == [*shown, "Counterfactual"]
+    assert panels[-1].note.splitlines()[0] == f"against {shown[0]}"
 
 
 def test_two_streams_are_summed_alone_too_and_each_has_its_last_layer(compare: Any) -> None:
@@ -313,14 +315,12 @@ SOURCES: dict[str, tuple[dict[str, Any], Callable[[Any, Path], Path]]] = {
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_whatever_the_server_takes_is_drawn(make: Any, served: Any, tmp_path: Path, source: str) -> None:
+def test_whatever_the_server_takes_is_drawn(make: Any, predictor_of: Any, tmp_path: Path, source: str) -> None:
     facts, write = SOURCES[source]
-    server, video = served(**facts), write(make, tmp_path)
-    result = _run(video, server.flag, server.address, "--output", tmp_path / "figure.webp")
-    assert result.exit_code == 0, result.output
-    with Image.open(tmp_path / "figure.webp") as image:
-        page = np.array(image.convert("RGB")).astype(int)
-    assert (np.ptp(page, axis=2) > 40).sum() > 500, "some colour: a map is lit"
+    video = write(make, tmp_path)
+    comparison = ask_comparison(Direct(predictor_of(**facts)), video.read_bytes())
+    page, _ = next(moving_panels(comparison, source=video))
+    assert (np.ptp(page.astype(int), axis=2) > 40).sum() > 500, "some colour: a map is lit"
 
 
 REFUSALS = {
@@ -329,6 +329,7 @@ REFUSALS = {
     "no such clip": (["--output", "{folder}/f.png", "--clip", "9"], "got: 9; allowed: 0 to 1", 1, 1),
     "a negative clip": (["--output", "{folder}/f.png", "--clip", "-1"], "-1 is not in the range", 2, 0),
     "no such class": (["--output", "{folder}/f.png", "--target", "fly"], "bad value for option 'target'", 1, 2),
+    "no class at all": (["--output", "{folder}/f.png", "--target", ""], "bad value for option 'target'", 1, 2),
     "no such layer": (["--output", "{folder}/f.png", "--taps", "layer9"], "'taps' names", 1, 2),
     "too large": (["--output", "{folder}/f.png", "--max-message-bytes", "10"], "was not sent", 1, 0),
 }
@@ -347,7 +348,7 @@ def test_a_refusal_says_why_and_writes_nothing(make: Any, served: Any, tmp_path:
 
 def test_no_video_and_no_server_are_said(make: Any, tmp_path: Path, free_port: int) -> None:
     gone = _run(tmp_path / "gone.mp4", "--output", tmp_path / "f.png")
-    assert (gone.exit_code, "the file cannot be read" in gone.stderr) == (1, True)
+    assert (gone.exit_code, "gone.mp4' does not exist" in " ".join(gone.stderr.split())) == (2, True)
     video, url = make.video(tmp_path / "v.mp4", make.grey_frames(4)), f"http://127.0.0.1:{free_port}"
     down = _run(video, "--url", url, "--output", tmp_path / "f.png")
     assert (down.exit_code, "is the server up?" in down.stderr) == (1, True)

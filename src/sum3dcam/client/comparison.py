@@ -94,7 +94,7 @@ def ask_comparison(
 
     # A method of a single layer takes the last one.
     class_taps = taps if taps is None or max_taps is None else ",".join(taps.split(",")[-max_taps:])
-    of_classes = ask(method, target=target or _best_classes(len(clip.labels)), taps=class_taps)
+    of_classes = ask(method, target=_best_classes(len(clip.labels)) if target is None else target, taps=class_taps)
     explained = of_classes.clips[0].explanations[0]
     of_first = {
         name: of_classes if name == method else ask(name, target=str(explained.index), taps=taps)
@@ -107,7 +107,7 @@ def ask_comparison(
         *_by_layer(of_first[SUM_3DCAM]),
         *_by_method(of_first),
         *_by_class(of_classes, ranks=[label.index for label in clip.labels]),
-        Panel(f"Against {explained.label}", "counterfactual", _map(of_first[SUM_3DCAM], method="counterfactual")),
+        _against(of_first[SUM_3DCAM], label=explained.label),
     ]
     return Comparison(
         model=str(labelled.model.get("name", "")),
@@ -189,9 +189,13 @@ def _by_method(answers: Mapping[str, Prediction]) -> Iterator[Panel]:
 def _by_class(of_classes: Prediction, *, ranks: Sequence[int]) -> Iterator[Panel]:
     method = of_classes.attribution.method if of_classes.attribution is not None else ""
     for place, explanation in enumerate(of_classes.clips[0].explanations):
-        rank = RANKS[ranks.index(explanation.index)] if explanation.index in ranks[: len(RANKS)] else "asked for"
-        note = f"{rank}, {explanation.score:.1%}\n{method}"
+        rank = f"{RANKS[ranks.index(explanation.index)]}, " if explanation.index in ranks[: len(RANKS)] else ""
+        note = f"{rank}{explanation.score:.1%}\n{method}"
         yield Panel(explanation.label, note, _map(of_classes, explanation=place), explanation.boxes)
+
+
+def _against(sum_3dcam: Prediction, *, label: str) -> Panel:
+    return Panel("Counterfactual", f"against {label}\ncounterfactual", _map(sum_3dcam, method="counterfactual"))
 
 
 def _boxes(prediction: Prediction) -> tuple[Box, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
 from itertools import chain, pairwise
+from math import inf
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,7 +33,7 @@ PAPER = np.uint8(255)
 DIMMED = np.float32(0.7)
 GREY = 90
 FADED = 0.75  # how far an empty panel's frames are from the paper's white
-JPEG_QUALITY, WEBP_QUALITY = 88, 85
+JPEG_QUALITY, WEBP_QUALITY = 80, 85
 TICKS_PER_SECOND = 90_000  # MPEG's clock: no frame rate in use is off by more than a tick
 
 
@@ -67,12 +68,14 @@ def write_figure(
         speed: of a moving picture; 0.25 shows each frame four times as long.
 
     Raises:
-        BadOptionError: unknown suffix or colormap.
+        BadOptionError: unknown suffix or colormap, or a speed that is none.
         RequestError: the source is not the video that was compared, or the output cannot be written.
         UnreadableMediaError: the source cannot be decoded.
     """
     write = find_format(output)
     palette(colormap)
+    if not 0 < speed < inf:
+        raise BadOptionError("a moving picture has a speed", got=speed, allowed="above 0")
     write(comparison, source, output, colormap, Fraction(speed))
 
 
@@ -116,19 +119,20 @@ def _captions(comparison: Comparison) -> list[Caption]:
 
 
 def _heading(comparison: Comparison, *, source: Path) -> list[str]:
-    """What is explained; where in the video that is; what the reader must know beside."""
+    """What is explained; in what; where in it."""
     clip, explained, best = comparison.clip, comparison.explained, comparison.clip.labels[0]
     title = f"{explained.label} {explained.score:.1%}"
     if best.index != explained.index:
         title += f" (the clip's best class is {best.label}, {best.score:.1%})"
-    where = f"{source.name}, clip {clip.index} (of {comparison.num_clips})"
-    where += f", frames {clip.start_frame} to {clip.end_frame - 1}"
+    where = f"clip {clip.index} (of {comparison.num_clips})"
+    last = clip.end_frame - 1
+    where += f", frame {last}" if last == clip.start_frame else f", frames {clip.start_frame} to {last}"
     if clip.start_seconds is not None and clip.end_seconds is not None:
         where += f", {clip.start_seconds:.2f} to {clip.end_seconds:.2f} s"
     filled = len(clip.frames) - len(comparison.frames)
     if filled:
         where += f", repeated to fill {len(clip.frames)}"
-    return [title, f"{where}. Model {comparison.model}."]
+    return [title, f"{source.name}, model {comparison.model}", where]
 
 
 def _moment(comparison: Comparison, tile: Tile, *, has_clock: bool) -> str:

@@ -11,7 +11,7 @@ from sum3dcam.contract import BOX_MODES
 
 
 @click.command()
-@click.argument("video", type=click.Path(path_type=Path))
+@click.argument("video", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--output",
     required=True,

@@ -93,31 +93,32 @@ def sheet_page(
     top += round(LINE * NOTE_PX) + GAP_PX
     slots = []
     for row, caption in enumerate(captions):
-        row_top = top + row * row_px
-        middle = row_top + (tile_height - caption.height_px) / 2
-        texts += _caption(caption, left_px=MARGIN_PX, top_px=middle, width_px=LABELS_WIDTH_PX - 2 * GAP_PX)
-        slots += [Slot(row, column, left + column * column_px, row_top) for column in range(len(moments))]
-    return _with_legend(legend, slots, texts, left_px=left, top_px=top + len(captions) * row_px, width_px=width)
+        middle = top + row * row_px + (row_px - GAP_PX) / 2
+        caption_top, tile_top = middle - caption.height_px / 2, round(middle - tile_height / 2)
+        texts += _caption(caption, left_px=MARGIN_PX, top_px=caption_top, width_px=LABELS_WIDTH_PX - 2 * GAP_PX)
+        slots += [Slot(row, column, left + column * column_px, tile_top) for column in range(len(moments))]
+    return _with_legend(legend, slots, texts, left_px=MARGIN_PX, top_px=top + len(captions) * row_px, width_px=width)
 
 
 def grid_page(captions: Sequence[Caption], *, heading: Sequence[str], legend: str, tile_wh: tuple[int, int]) -> Page:
     """All panels at one moment, side by side, each with its caption above."""
     tile_width, tile_height = tile_wh
-    caption_px = max(caption.height_px for caption in captions) + GAP_PX
-    cell_width, cell_height = max(tile_width, MIN_CELL_PX) + 2 * GAP_PX, caption_px + tile_height + 3 * GAP_PX
+    heights = [caption.height_px + GAP_PX for caption in captions]
+    cell_width, cell_height = max(tile_width, MIN_CELL_PX) + 2 * GAP_PX, max(heights) + tile_height + 3 * GAP_PX
     columns = round(sqrt(GRID_ASPECT * len(captions) * cell_height / cell_width))
     columns = min(max(columns, 1), len(captions))
     width = max(2 * MARGIN_PX + columns * cell_width, MIN_WIDTH_PX)
     texts, top = _heading(heading, width_px=width)
     slots = []
-    for panel, caption in enumerate(captions):
-        row, column = divmod(panel, columns)
-        left_px, top_px = MARGIN_PX + column * cell_width, top + row * cell_height
-        caption_top = top_px + caption_px - GAP_PX - caption.height_px
-        texts += _caption(caption, left_px=left_px, top_px=caption_top, width_px=cell_width - 2 * GAP_PX)
-        slots.append(Slot(panel, 0, left_px, top_px + caption_px))
-    rows = -(-len(captions) // columns)
-    return _with_legend(legend, slots, texts, left_px=MARGIN_PX, top_px=top + rows * cell_height, width_px=width)
+    for first in range(0, len(captions), columns):
+        top += max(heights[first : first + columns])
+        for column, caption in enumerate(captions[first : first + columns]):
+            left = MARGIN_PX + column * cell_width
+            caption_top = top - heights[first + column]
+            texts += _caption(caption, left_px=left, top_px=caption_top, width_px=cell_width - 2 * GAP_PX)
+            slots.append(Slot(first + column, 0, left, top))
+        top += tile_height + 3 * GAP_PX
+    return _with_legend(legend, slots, texts, left_px=MARGIN_PX, top_px=top, width_px=width)
 
 
 def _heading(lines: Sequence[str], *, width_px: int) -> tuple[list[Text], int]:
