@@ -240,6 +240,9 @@ def test_a_long_or_strange_label_stays_in_its_place() -> None:
     began = time.monotonic()
     shortened("w" * 10**6, size_px=18, width_px=200)
     assert time.monotonic() - began < 1
+    # The font has none of these: boxes, and no warning (which would be an error here).
+    boxes = lettering([Text(0, 0, shortened("动作", size_px=18, width_px=200), 18)], width_px=100, height_px=30)
+    assert boxes[..., 3].any()
     # Not a formula: as many letters as were given.
     money = lettering([Text(0, 0, "$x^2$", 18)], width_px=100, height_px=30)[..., 3].any(axis=0)
     assert np.flatnonzero(money).max() > 40

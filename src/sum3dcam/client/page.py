@@ -1,7 +1,9 @@
 """Where everything of a figure stands, in pixels, and its lettering. Knows nothing of what the panels show."""
 
+import warnings
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from math import sqrt
@@ -181,8 +183,17 @@ def _renderer() -> RendererAgg:
 
 def _width(text: str, *, size_px: int, weight: str) -> float:
     font = FontProperties(weight=weight, size=size_px * 72 / DPI)
-    width: float = _renderer().get_text_width_height_descent(text, font, ismath=False)[0]
+    with _missing_glyphs_as_boxes():
+        width: float = _renderer().get_text_width_height_descent(text, font, ismath=False)[0]
     return width
+
+
+@contextmanager
+def _missing_glyphs_as_boxes() -> Iterator[None]:
+    """Letters that the font lacks are seen as boxes on the page; a warning for each of them would say no more."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
 
 
 def lettering(texts: Iterable[Text], *, width_px: int, height_px: int) -> Frame:
@@ -201,5 +212,6 @@ def lettering(texts: Iterable[Text], *, width_px: int, height_px: int) -> Frame:
             va=text.valign,
             parse_math=False,  # a class may be called $5
         )
-    canvas.draw()
+    with _missing_glyphs_as_boxes():
+        canvas.draw()
     return np.array(canvas.buffer_rgba(), np.uint8)
