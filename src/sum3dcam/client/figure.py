@@ -1,7 +1,6 @@
 """A comparison as a picture: a sheet of rows and frames, or its panels side by side playing through the clip."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
 from itertools import chain, pairwise
@@ -10,19 +9,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from sum3dcam.client.colormaps import DEFAULT_COLORMAP
 from sum3dcam.client.comparison import Comparison, Panel
 from sum3dcam.client.encoder import mp4_encoder, writing
-from sum3dcam.client.overlay import check_same_size
 from sum3dcam.client.page import LEGEND_WH, TITLE_PX, Caption, Page, Text, grid_page, lettering, sheet_page
 from sum3dcam.client.prediction import XYXY
 from sum3dcam.client.shading import LUMA, Frame, draw_box, palette, shade
-from sum3dcam.client.source import SourceFrame, open_source
-from sum3dcam.errors import BadOptionError, RequestError
+from sum3dcam.client.source import SourceFrame
+from sum3dcam.client.tiles import Tile, read_tiles
+from sum3dcam.errors import BadOptionError
 
 SHEET_FRAMES = 8
 # The longer side of a tile.
@@ -35,16 +33,6 @@ GREY = 90
 FADED = 0.75  # how far an empty panel's frames are from the paper's white
 JPEG_QUALITY, WEBP_QUALITY = 80, 85
 TICKS_PER_SECOND = 90_000  # MPEG's clock: no frame rate in use is off by more than a tick
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A place of the clip: its source frame, small, and when that is shown, in seconds since the source's start."""
-
-    place: int
-    frame_HWC: Frame
-    begin_seconds: Fraction
-    end_seconds: Fraction
 
 
 def write_figure(
@@ -85,13 +73,12 @@ def sheet(comparison: Comparison, *, source: Path, colormap: str = DEFAULT_COLOR
     places = sorted(set(np.linspace(0, count - 1, SHEET_FRAMES).round().astype(int).tolist()))
     if len(places) == 1:
         return next(moving_panels(comparison, source=source, colormap=colormap))[0]
-    tiles = _read_tiles(comparison, source=source, places=places, longer_side_px=SHEET_TILE_PX)
-    has_clock = comparison.clip.start_seconds is not None
+    tiles = read_tiles(comparison, source=source, places=places, longer_side_px=SHEET_TILE_PX)
     page = sheet_page(
         _captions(comparison),
         heading=_heading(comparison, source=source),
         legend=LEGEND,
-        moments=[_moment(comparison, tile, has_clock=has_clock) for tile in tiles],
+        moments=[_moment(comparison, tile) for tile in tiles],
         tile_wh=_size_wh(tiles),
     )
     return _draw(page, comparison, tiles, _lettering(page, comparison, tiles), colormap=colormap)
@@ -102,7 +89,7 @@ def moving_panels(
 ) -> Iterator[tuple[Frame, Tile]]:
     """The panels at each place of the clip, in order: uint8 RGB (H,W,3), of even sides, and what they show."""
     places = range(len(comparison.frames))
-    tiles = _read_tiles(comparison, source=source, places=places, longer_side_px=GRID_TILE_PX)
+    tiles = read_tiles(comparison, source=source, places=places, longer_side_px=GRID_TILE_PX)
     page = grid_page(
         _captions(comparison),
         heading=_heading(comparison, source=source),
@@ -135,49 +122,10 @@ def _heading(comparison: Comparison, *, source: Path) -> list[str]:
     return [title, f"{source.name}, model {comparison.model}", where]
 
 
-def _moment(comparison: Comparison, tile: Tile, *, has_clock: bool) -> str:
-    frame = comparison.frames[tile.place]
-    return f"{float(tile.begin_seconds):.2f} s" if has_clock else f"frame {frame}"
-
-
-def _read_tiles(comparison: Comparison, *, source: Path, places: Sequence[int], longer_side_px: int) -> list[Tile]:
-    """The clip's places asked for, each as long on screen as its frame, or its share of a frame that is repeated."""
-    frames, wanted = comparison.frames, {comparison.frames[place] for place in places}
-    small: dict[int, Frame] = {}
-    spans: dict[int, tuple[Fraction, Fraction]] = {}
-    with open_source(source) as opened:
-        for picture in opened.frames:
-            if picture.index in frames:
-                check_same_size(picture.frame_HWC, video=comparison.video)
-                begin = picture.pts * opened.time_base
-                spans[picture.index] = (begin, begin + picture.duration * opened.time_base)
-            if picture.index in wanted:
-                small[picture.index] = _small(picture.frame_HWC, opened.pixel_aspect, longer_side_px=longer_side_px)
-            if picture.index >= frames[-1]:
-                break
-    if set(spans) != set(frames):
-        missing = min(set(frames) - set(spans))
-        raise RequestError("the source lacks a frame of the clip: is it the same video?", got=f"no frame {missing}")
-    shown = list(dict.fromkeys(frames))
-    ends = [*(spans[frame][0] for frame in shown[1:]), spans[shown[-1]][1]]
-    end_of = dict(zip(shown, ends, strict=True))
-    tiles = []
-    for place in places:
-        frame = frames[place]
-        begin, repeats = spans[frame][0], frames.count(frame)
-        share = (end_of[frame] - begin) / repeats
-        begin += share * (place - frames.index(frame))
-        tiles.append(Tile(place, small[frame], begin, begin + share))
-    return tiles
-
-
-def _small(frame_HWC: Frame, pixel_aspect: Fraction, *, longer_side_px: int) -> Frame:
-    """The frame with square pixels, as large as its longer side may be."""
-    height, width = frame_HWC.shape[0], frame_HWC.shape[1] * pixel_aspect
-    scale = longer_side_px / max(height, width)
-    size_wh = (max(round(width * scale), 1), max(round(height * scale), 1))
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(frame_HWC, size_wh, interpolation=interpolation), np.uint8)
+def _moment(comparison: Comparison, tile: Tile) -> str:
+    """What stands above the frame: its time, or, where the source has no clock, its number."""
+    has_clock = comparison.clip.start_seconds is not None
+    return f"{float(tile.begin_seconds):.2f} s" if has_clock else f"frame {comparison.frames[tile.place]}"
 
 
 def _size_wh(tiles: Sequence[Tile]) -> tuple[int, int]:
