@@ -25,7 +25,7 @@ Answers = dict[str, np.ndarray]
 
 @pytest.fixture(scope="module")
 def made() -> Prepared:
-    return tiny.prepared(tiny.Case(taps=("layer2",)))
+    return tiny.prepared(tiny.Case(taps=("layer1",)))
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +56,14 @@ def test_every_engine_has_a_row_and_eager_the_last(made: Prepared, oracle: Refer
         ("other", "cpu"),
         ("eager", "cpu"),
     ]
-    # Oracle: the errors by their definitions, over the only map.
+    # Oracle: the errors by their definitions, over the only map and over the worst grid, which is not the last.
     errors = np.abs(oracle.eager["saliency"] - oracle.oracle["saliency"])
+    grid_errors = [
+        np.linalg.norm((oracle.eager[name] - oracle.oracle[name]).reshape(16, -1), axis=1)
+        / np.linalg.norm(oracle.oracle[name].reshape(16, -1), axis=1)
+        for name in made.card.outputs[3:]
+    ]
+    assert grid_errors[-1].max() < 0.95 * max(errors_N.max() for errors_N in grid_errors)
     for row in rows:
         assert (row["passed"], row["reason"], row["clips"]) == (True, None, 16)
         assert row["hardware"] == processor()
@@ -65,7 +71,8 @@ def test_every_engine_has_a_row_and_eager_the_last(made: Prepared, oracle: Refer
         assert row["saliency_mean_error"] == pytest.approx(errors.mean())
         assert row["saliency_median_error"] == pytest.approx(np.median(errors.mean((1, 2, 3))))
         assert 0 < row["logits_mean_error"] < row["logits_max_error"] <= 1e-4
-        assert 0 < row["grids_mean_error"] <= row["grids_max_error"]
+        assert row["grids_max_error"] == pytest.approx(max(errors_N.max() for errors_N in grid_errors))
+        assert row["grids_mean_error"] == pytest.approx(max(errors_N.mean() for errors_N in grid_errors))
         assert row["box_iou_min"] <= row["box_iou_mean"] <= 1
 
 
