@@ -41,7 +41,7 @@ def load(path: Path, *, card: Card, device: str, num_threads: int) -> OpenVinoEn
     try:
         import openvino
     except ImportError as error:
-        raise ArtifactError("OpenVINO is not installed: pip install 'sum3dcam[openvino]'") from error
+        raise ArtifactError("OpenVINO is not installed: pip install openvino") from error
     # Exact float32, as certified: it would take bfloat16 where the processor has it.
     options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
     if num_threads:
