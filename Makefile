@@ -83,8 +83,8 @@ check: setup ## Lint, types, import rules, doctests, unit tests
 test: check ## `make check`, then everything slow: full-size networks, a training, the real TorchServe
 	$(BIN)/pytest -m 'e2e or slow' --durations=10
 
-bench: setup build/$(MODEL).onnx ## Time labels and maps of the engines on this machine
-	$(BIN)/python benchmarks/engines.py --artifact build/$(MODEL).onnx --output build/bench
+bench: setup ## Time labels and maps of the engines and of their peers on this machine
+	$(BIN)/python benchmarks/engines.py --model $(MODEL) --peers --output build/bench/engines.json
 
 image: ## Build the container image; VARIANT=gpu for CUDA
 	docker build $(if $(filter gpu,$(VARIANT)),--build-arg EXTRAS=gpu,--build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu) -t sum3dcam:$(or $(VARIANT),cpu) .

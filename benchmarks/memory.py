@@ -62,7 +62,7 @@ def main(threads: int, output: Path) -> None:
         figures = (f"{row['file_bytes'] / 1e6:.1f}", f"{row['loaded_mib']:.0f}", f"{row['peak_mib']:.0f}")
         times = (f"{row['load_seconds']:.2f}", f"{row['clip_seconds']:.2f}")
         table.add_row(row["model"], row["clip"], row["graph"], *figures, *times)
-    Console().print(table)
+    Console(width=max(Console().width, 100)).print(table)
     output.parent.mkdir(parents=True, exist_ok=True)
     report = {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
