@@ -29,8 +29,8 @@ from sum3dcam.export.prepare import Prepared, prepare, random_clips
 from sum3dcam.models import NETWORKS
 
 LOGITS_TOLERANCE = 1e-4  # of the largest logit, METHOD.md section 4
-# Mean over voxels or cells, of maps whose max is 1 and of grids over their max. One flipped ReLU moves a map by 2e-3 on a
-# clip; the certificate has the exact comparison, over 16 clips. A wrong program is off by some per cent (OpenVINO: 4e-2).
+# Mean over voxels or cells, of maps whose max is 1 and of grids over their max. One flipped ReLU moves a clip's map by
+# 2e-3; the certificate compares exactly, over 16 clips. A wrong program is off by some per cent (OpenVINO: 4e-2).
 MAPS_TOLERANCE = 5e-3
 WARM_UP = 2
 SEED = 7

@@ -75,8 +75,8 @@ def normalise(map_BTHW: Tensor) -> Tensor:
     """n(x) = ReLU(x) / max ReLU(x) per sample; all zero where that max is <= EMPTY_MAX."""
     positive = torch.relu(map_BTHW)
     top_B111 = positive.amax((1, 2, 3), keepdim=True)
-    lit_B111 = top_B111 > EMPTY_MAX
-    return torch.where(lit_B111, positive / torch.where(lit_B111, top_B111, 1.0), 0.0)
+    # Divided by infinity, what is empty becomes zero: one choice per sample, not one per voxel.
+    return positive / torch.where(top_B111 > EMPTY_MAX, top_B111, torch.inf)
 
 
 def tap_grids(activation: Tensor, gradient: Tensor, *, tap: str) -> dict[str, Tensor]:

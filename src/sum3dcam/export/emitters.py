@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sum3dcam.attribution.grids import explained_class
 from sum3dcam.contract import TOP_CLASS
+from sum3dcam.errors import ArtifactError
 from sum3dcam.export import vjp
 from sum3dcam.export.joint import one_hot
 
@@ -143,6 +144,24 @@ def _scatter_to_maxima(emit: Emission, gradient: str, indices: str, pooled_from:
     return emit.node("Reshape", summed, shape)
 
 
+def _relu_backward(emit: Emission, gradient: str, rectified: str) -> Any:
+    # ONNX Runtime's Where with a scalar takes five times as long as these three together.
+    return emit.node("Mul", gradient, emit.node("Cast", emit.node("Greater", rectified, 0.0), to=TensorProto.FLOAT))
+
+
+def _channel_sum(emit: Emission, x: str, axis: int) -> Any:
+    """The sum over axis 1 of (B,c,t,h,w), as a product with ones: ReduceSum takes up to eighteen times as long."""
+    if axis != 1:
+        raise ArtifactError("only channels are summed in the graph", got=f"axis {axis}", allowed="axis 1")
+    ones = emit.node("ConstantOfShape", _sizes(emit, x, 1, 2), value=numpy_helper.from_array(np.ones(1, np.float32)))
+    summed = emit.node("MatMul", ones, emit.node("Reshape", x, [0, 0, -1]))
+    return emit.node("Reshape", summed, emit.node("Concat", _sizes(emit, x, 0, 1), _sizes(emit, x, 2, 5), axis=0))
+
+
+def _sizes(emit: Emission, x: str, start: int, end: int) -> Any:
+    return emit.node("Shape", x, start=start, end=end)
+
+
 def _spread_mean(emit: Emission, gradient: str, axes: Sequence[int], keepdim: bool, sizes: Sequence[int]) -> Any:
     count = float(np.prod([sizes[axis - 1] for axis in axes]))
     if not keepdim:
@@ -204,7 +223,14 @@ def _slice(emit: Emission, x: str, axis: int = 0, start: int | None = None, end:
 
 
 # Functions that stay whole when the graph's modules are traced: each has an emitter of its own.
-NAMED_FUNCTIONS = (explained_class, one_hot, vjp.transpose_weight, vjp.scatter_to_maxima, vjp.spread_mean)
+NAMED_FUNCTIONS = (
+    explained_class,
+    one_hot,
+    vjp.transpose_weight,
+    vjp.scatter_to_maxima,
+    vjp.relu_backward,
+    vjp.spread_mean,
+)
 
 EMITTERS: Mapping[Any, Callable[..., Any]] = {
     aten.permute.default: lambda emit, x, axes: emit.node("Transpose", x, perm=list(axes)),
@@ -213,8 +239,6 @@ EMITTERS: Mapping[Any, Callable[..., Any]] = {
     aten.add.Tensor: _binary("Add"),
     aten.mul.Tensor: _binary("Mul"),
     aten.relu.default: lambda emit, x: emit.node("Relu", x),
-    aten.gt.Scalar: _binary("Greater"),
-    aten.where.ScalarOther: _where,
     aten.conv3d.default: _conv3d,
     aten.conv_transpose3d.input: _conv_transpose3d,
     aten.max_pool3d.default: lambda emit, *args: _max_pool3d(emit, *args, outputs=1),
@@ -231,6 +255,7 @@ EMITTERS: Mapping[Any, Callable[..., Any]] = {
     aten.view.default: lambda emit, x, shape: emit.node("Reshape", x, list(shape)),
     vjp.transpose_weight: _transpose_weight,
     vjp.scatter_to_maxima: _scatter_to_maxima,
+    vjp.relu_backward: _relu_backward,
     vjp.spread_mean: _spread_mean,
     explained_class: _explained_class,
     one_hot: _one_hot,
@@ -243,7 +268,7 @@ EMITTERS: Mapping[Any, Callable[..., Any]] = {
     torch.relu: lambda emit, x: emit.node("Relu", x),
     torch.matmul: _binary("MatMul"),
     torch.where: _where,
-    "sum": _reduce("ReduceSum"),
+    "sum": _channel_sum,
     "mean": _reduce("ReduceMean"),
     "amax": _reduce("ReduceMax"),
     "flatten": _flatten,

@@ -58,6 +58,11 @@ def scatter_to_maxima(gradient: Tensor, indices: Tensor, pooled_from: Tensor) ->
     return gradient_back
 
 
+def relu_backward(gradient: Tensor, rectified: Tensor) -> Tensor:
+    """A ReLU's input gradient, from its output: zero wherever that is."""
+    return torch.where(rectified > 0, gradient, 0)
+
+
 def spread_mean(gradient: Tensor, axes: Sequence[int], keepdim: bool, sizes: Sequence[int]) -> Tensor:
     """A mean's input gradient: the gradient over the count, the same everywhere along the reduced axes."""
     count = 1
@@ -92,8 +97,7 @@ def _conv3d(node: fx.Node, gradient: fx.Node, append: Append) -> Gradients:
 
 
 def _relu(node: fx.Node, gradient: fx.Node, append: Append) -> Gradients:
-    positive = append(aten.gt.Scalar, node, 0.0)
-    return [(argument(node, 0), append(aten.where.ScalarOther, positive, gradient, 0.0))]
+    return [(argument(node, 0), append(relu_backward, gradient, node))]
 
 
 def _first_of_pool(node: fx.Node, gradient: fx.Node, append: Append) -> Gradients:
