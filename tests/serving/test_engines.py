@@ -18,6 +18,7 @@ import torch
 
 from sum3dcam.contract import CARD_KEY, Card
 from sum3dcam.errors import ArtifactError
+from sum3dcam.serving import engines
 from sum3dcam.serving.engines import load_engine, load_engines
 from sum3dcam.serving.predictor import Predictor
 from sum3dcam.wire import decode_reply
@@ -174,6 +175,37 @@ def test_engine_that_did_not_pass_at_the_export_is_refused_with_the_reason(tmp_p
     with pytest.raises(ArtifactError, match=r"did not pass.*onnxruntime on CPUExecutionProvider.*got: 0\.17") as caught:
         load(write_tiny(tmp_path / "tiny.onnx", parity=rows))
     assert caught.value.allowed == ["another on CPUExecutionProvider"]
+
+
+SLOW, FAST = row(clip_seconds=0.3), row(engine="openvino", provider="CPU", clip_seconds=0.1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "fastest"),
+    [
+        ([SLOW, FAST], "openvino"),
+        ([SLOW | {"clip_seconds": 0.05}, FAST], "onnxruntime"),
+        ([SLOW, FAST | {"passed": False}], "onnxruntime"),
+        ([SLOW | {"passed": False}, FAST], "openvino"),
+        ([SLOW, FAST | {"provider": "CUDAExecutionProvider"}], "onnxruntime"),  # on another device
+        ([SLOW, FAST | {"engine": "eager", "provider": "cpu"}], "onnxruntime"),  # no file's engine
+        ([row(), row(engine="openvino", provider="CPU")], "onnxruntime"),  # nothing was timed
+        ([], "onnxruntime"),
+    ],
+)
+def test_the_fastest_engine_that_passed_on_this_device_runs_a_graph(
+    rows: list[dict[str, Any]], fastest: str, tmp_path: Path, write_tiny: Write
+) -> None:
+    path = write_tiny(tmp_path / "tiny.labels.onnx", "labels", parity=rows)
+    assert load_engine(path, device="cpu", num_threads=1).name == fastest
+
+
+def test_an_engine_that_is_not_installed_is_passed_over(
+    tmp_path: Path, write_tiny: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    path = write_tiny(tmp_path / "tiny.labels.onnx", "labels", parity=[SLOW, FAST])
+    assert load_engine(path, device="cpu", num_threads=1).name == "onnxruntime"
 
 
 @pytest.mark.parametrize(

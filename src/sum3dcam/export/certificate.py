@@ -1,10 +1,12 @@
 """The certificate of an exported graph: how near each engine at hand comes to float64 autograd, on the same clips.
 
 A row is a plain mapping, for it travels in the card: engine, provider, versions, hardware and clips; the figures of
-`parity.compare`; how far the boxes agree; whether it passed, and the reason where it did not.
+`parity.compare`; how far the boxes agree; seconds for one clip; whether it passed, and the reason where it did not.
 """
 
 import math
+import statistics
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,10 +18,13 @@ from sum3dcam.attribution.boxes import BoxXYXY, box_iou, find_boxes
 from sum3dcam.contract import EAGER, SALIENCY, Card
 from sum3dcam.errors import ParityError
 from sum3dcam.export.parity import BATCH_SIZES, Arrays, Reference, compare
-from sum3dcam.export.runners import Runner
+from sum3dcam.export.runners import Run, Runner
 from sum3dcam.hardware import processor
 
 Row = Mapping[str, Any]
+
+# Of one clip at a time, the first of them to warm up.
+TIMED_RUNS = 6
 
 
 def certify(runners: Iterable[Runner], *, card: Card, reference: Reference) -> tuple[Row, ...]:
@@ -30,7 +35,9 @@ def certify(runners: Iterable[Runner], *, card: Card, reference: Reference) -> t
     rows = []
     for runner in runners:
         try:
-            figures, misses = _measure(_answers(runner, reference), reference)
+            answers, clip_seconds = _answers(runner, reference)
+            figures, misses = _measure(answers, reference)
+            figures["clip_seconds"] = clip_seconds
         except ParityError as error:
             figures, misses = {}, [error]
         facts = {"engine": runner.engine, "provider": runner.provider, "versions": runner.versions}
@@ -56,8 +63,8 @@ def _boxes(map_THW: npt.NDArray[Any]) -> dict[int, BoxXYXY]:
     return {box.frame: box.box_xyxy for box in found}
 
 
-def _answers(runner: Runner, reference: Reference) -> dict[str, npt.NDArray[Any]]:
-    """The engine's answers to all clips, in batches of several sizes.
+def _answers(runner: Runner, reference: Reference) -> tuple[dict[str, npt.NDArray[Any]], float]:
+    """The engine's answers to all clips, in batches of several sizes; and its seconds for one clip.
 
     Raises:
         ParityError: it cannot load or run the graph.
@@ -70,9 +77,20 @@ def _answers(runner: Runner, reference: Reference) -> dict[str, npt.NDArray[Any]
             np.split(reference.clips_NTHWC, ends), np.split(reference.targets_N, ends), strict=True
         ):
             answers.append(run(clips, targets))
-        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+        together = {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+        return together, _clip_seconds(run, reference)
     except Exception as error:
         raise ParityError("cannot run the graph", got=str(error)) from error
+
+
+def _clip_seconds(run: Run, reference: Reference) -> float:
+    """The median: on a busy machine it errs, but all engines of a file are timed one after the other."""
+    seconds = []
+    for _ in range(TIMED_RUNS):
+        began = time.perf_counter()
+        run(reference.clips_NTHWC[:1], reference.targets_N[:1])
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:])
 
 
 def _measure(answers: Arrays, reference: Reference) -> tuple[dict[str, float], list[ParityError]]:

@@ -20,7 +20,7 @@ from sum3dcam.models.gating import FUSIONS
 from sum3dcam.video.geometry import PREPROCESSING
 
 Command = Callable[..., Any]
-TABLE_WIDTH = 120
+TABLE_WIDTH = 150
 
 
 def split_names(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, ...] | None:
@@ -94,7 +94,17 @@ def run_export(*, output: Path, suffix: str, **wanted: Any) -> None:
 def print_certificate(rows: Sequence[Mapping[str, Any]], *, name: str) -> None:
     """The parity rows of one artefact as a table, and below it why an engine did not pass."""
     table = Table(title=Text(f"{name}: parity against float64 autograd"), title_justify="left")
-    for column in ("engine", "logits", "map mean", "map max", "grids mean", "box IoU (least)", "top-1", "passed"):
+    for column in (
+        "engine",
+        "logits",
+        "map mean",
+        "map max",
+        "grids mean",
+        "box IoU (least)",
+        "top-1",
+        "ms per clip",
+        "passed",
+    ):
         table.add_column(column, overflow="fold")
     boxes = {"box_iou_mean": "{:.3f}", "box_iou_min": "({:.2f})"}
     for row in rows:
@@ -104,6 +114,7 @@ def print_certificate(rows: Sequence[Mapping[str, Any]], *, name: str) -> None:
             *(_shown(row, key, "{:.1e}") for key in errors),
             " ".join(_shown(row, key, form) for key, form in boxes.items() if key in row) or "-",
             _shown(row, "top1_agreement", "{:.0%}"),
+            _shown_milliseconds(row),
             "yes" if row["passed"] else "no",
         )
     console = Console(width=max(Console().width, TABLE_WIDTH))
@@ -118,6 +129,11 @@ def _shown(row: Mapping[str, Any], key: str, form: str) -> str:
     """A row's figure; a labels graph has no maps, and an engine that failed no figures."""
     value = row.get(key)
     return form.format(value) if isinstance(value, (int, float)) else "-"
+
+
+def _shown_milliseconds(row: Mapping[str, Any]) -> str:
+    seconds = row.get("clip_seconds")
+    return "-" if seconds is None else f"{1e3 * seconds:.0f}"
 
 
 def _shown_engine(row: Mapping[str, Any]) -> str:

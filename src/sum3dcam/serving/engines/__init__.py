@@ -1,7 +1,8 @@
 """What runs an artefact. A new engine is one module and one line in LOADERS."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from sum3dcam.artefact import read_card
@@ -37,7 +38,7 @@ LOADERS: Mapping[str, Mapping[str, Callable[..., Engine]]] = {
 
 
 def load_engine(path: Path, *, device: str, num_threads: int, engine: str | None = None) -> Engine:
-    """Loads an artefact in the engine named, or else in its format's own, and holds it against its own card.
+    """Loads an artefact in the engine named, or else in the fastest, and holds it against its own card.
 
     Raises:
         ArtifactError: no card, graph and card disagree, frames this server cannot make, an engine that does not run
@@ -47,10 +48,10 @@ def load_engine(path: Path, *, device: str, num_threads: int, engine: str | None
     if path.suffix not in LOADERS:
         raise ArtifactError("no engine runs this kind of file", got=path.name, allowed=sorted(LOADERS))
     loaders = LOADERS[path.suffix]
-    name = engine or next(iter(loaders))
-    if name not in loaders:
-        raise ArtifactError(f"{path.name} cannot be run by this engine", got=name, allowed=list(loaders))
+    if engine is not None and engine not in loaders:
+        raise ArtifactError(f"{path.name} cannot be run by this engine", got=engine, allowed=list(loaders))
     card = read_card(path)
+    name = engine or _fastest(card, loaders=loaders, device=device)
     if card.preprocessing not in PREPROCESSING or not set(card.streams) <= set(STREAM_CHANNELS):
         raise ArtifactError(
             f"{path.name} wants frames that this server cannot make",
@@ -68,7 +69,7 @@ def load_engines(
     """The explain engine and the labels engine among a folder's artefacts, told apart by their cards.
 
     Args:
-        engines: graph -> the engine that runs it; a graph that is not named runs in its format's own.
+        engines: graph -> the engine that runs it; a graph that is not named runs in the fastest.
 
     Raises:
         ArtifactError: as `load_engine`; not exactly one of each; or the two are of different models.
@@ -94,6 +95,20 @@ def load_engines(
         for graph in (EXPLAIN_GRAPH, LABELS_GRAPH)
     )
     return explain_engine, labels_engine
+
+
+def _fastest(card: Card, *, loaders: Iterable[str], device: str) -> str:
+    """Of the engines installed that passed on this kind of device, the one that the export timed as the fastest; where
+    it timed none, the format's own."""
+    kinds = ("CUDAExecutionProvider", "cuda") if device.startswith("cuda") else ("CPUExecutionProvider", "CPU", "cpu")
+    timed = {
+        row["engine"]: row["clip_seconds"]
+        for row in card.parity
+        if row["passed"] and row["engine"] in loaders and row["provider"] in kinds and row.get("clip_seconds")
+    }
+    if OPENVINO in timed and find_spec("openvino") is None:
+        del timed[OPENVINO]
+    return min(timed, key=timed.__getitem__, default=next(iter(loaders)))
 
 
 def _check_certificate(engine: Engine, *, path: Path) -> None:
