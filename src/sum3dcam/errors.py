@@ -81,6 +81,13 @@ class NoVideoFramesError(RequestError):
     http_status = 422
 
 
+class DecoderCrashedError(RequestError):
+    """Bytes on which the decoder crashed, in a process of its own."""
+
+    code = "decoder_crashed"
+    http_status = 422
+
+
 class BadArrayError(RequestError):
     """An .npy array of another dtype, rank or shape than the contract's."""
 

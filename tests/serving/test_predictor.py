@@ -3,7 +3,9 @@
 import json
 import logging
 from collections.abc import Callable
+from concurrent.futures import Future
 from io import BytesIO
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,10 @@ import pytest
 from sum3dcam.attribution.maps import build_maps
 from sum3dcam.contract import CONTRACT_VERSION, JSON_TYPE, SAFETENSORS_TYPE
 from sum3dcam.serving.predictor import Predictor
+from sum3dcam.serving.request import frame_spec
 from sum3dcam.serving.settings import Settings
+from sum3dcam.video.decoder import InProcessDecoder
+from sum3dcam.video.footage import Video
 from sum3dcam.wire import decode_reply
 
 Clip = Callable[..., bytes]
@@ -337,6 +342,62 @@ def test_items_that_would_outlast_the_worker_are_answered_in_time(engines: Any, 
     predictor = Predictor(*engines, settings=Settings(batch_seconds=10.0), clock=clock)
     replies = predictor.predict([{"data": clip_bytes(seed)} for seed in range(5)])
     assert [reply.http_status for reply in replies] == [200, 200, 200, 504, 504]
+
+
+class SlowDecoder:
+    """Keeps what it is given until told to decode it."""
+
+    def __init__(self, decoder: InProcessDecoder) -> None:
+        self.decoder = decoder
+        self.waiting: list[tuple[bytes, Future[Video]]] = []
+        self.seconds_left: list[float] = []
+
+    def submit(self, data: bytes, *, seconds_left: float) -> Future[Video]:
+        self.waiting.append((data, Future()))
+        self.seconds_left.append(seconds_left)
+        return self.waiting[-1][1]
+
+    def decode_last(self) -> None:
+        data, future = self.waiting.pop()
+        done = self.decoder.submit(data)
+        if done.exception():
+            future.set_exception(done.exception())
+        else:
+            future.set_result(done.result())
+
+
+@pytest.mark.timeout(20)
+def test_what_is_decoded_is_computed_while_the_rest_still_is(engines: Any, clip_bytes: Clip) -> None:
+    decoder = SlowDecoder(InProcessDecoder(frame_spec(engines[0].card), limits=Settings().limits))
+    rows: list[dict[str, Any]] = [{"data": clip_bytes(seed), "explain": "boxes"} for seed in range(3)]
+    rows.insert(1, {"data": b"text"})
+    expected = Predictor(*engines).predict(rows)
+    computed: list[int] = []
+
+    def compute(clip_BTHWC: Any) -> None:
+        # The last item's own clip: the others are decoded only now, one for each that is computed.
+        computed.append(len(decoder.waiting))
+        while decoder.waiting:
+            decoder.decode_last()
+
+    engines[0].on_run = compute
+    start = Timer(0.05, decoder.decode_last)
+    start.start()
+    assert Predictor(*engines, decoder=decoder).predict(rows) == expected
+    start.join()
+    assert computed == [3, 0, 0]
+
+
+def test_decoder_is_told_how_much_time_a_row_has_left(engines: Any, clip_bytes: Clip) -> None:
+    clock = Clock()
+    decoder = SlowDecoder(InProcessDecoder(frame_spec(engines[0].card), limits=Settings().limits))
+    predictor = Predictor(*engines, settings=Settings(batch_seconds=50.0), decoder=decoder, clock=clock)
+    rows = [{"data": clip_bytes()}, *({"data": clip_bytes(), "deadline_ms": ms} for ms in ("9000", "1800000020000"))]
+    start = Timer(0.05, lambda: [decoder.decode_last() for _ in rows])
+    start.start()
+    assert [reply.http_status for reply in predictor.predict(rows)] == [200, 200, 200]
+    start.join()
+    assert decoder.seconds_left == [50.0, 9.0, 20.0]
 
 
 def test_an_empty_batch_is_fine(engines: Any) -> None:

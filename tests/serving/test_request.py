@@ -11,10 +11,17 @@ import pytest
 
 from sum3dcam.contract import Card
 from sum3dcam.errors import BadArrayError, TooLargeError
-from sum3dcam.serving.request import read_request
+from sum3dcam.serving.request import Request, begin_request, frame_spec
 from sum3dcam.video.decode import DecodeLimits, decode
+from sum3dcam.video.decoder import InProcessDecoder
 
 LIMITS = DecodeLimits()
+
+
+def read_request(row: Any, *, card: Card, limits: DecodeLimits) -> Request:
+    decoder = InProcessDecoder(frame_spec(card), limits=limits)
+    pending = begin_request(row, card=card, decoder=decoder, seconds_left=lambda options: 60.0)
+    return pending.finish(clip_length=card.num_frames)
 
 
 @pytest.fixture

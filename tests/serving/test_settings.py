@@ -35,6 +35,11 @@ def test_each_graph_can_be_given_an_engine() -> None:
     assert settings.engines == {"labels": "openvino", "explain": "onnxruntime"}
 
 
+def test_videos_are_decoded_in_processes_of_their_own_unless_told_otherwise() -> None:
+    assert read_settings(None, properties={}).decode_processes > 0
+    assert read_settings({"sum3dcam": {"decode_processes": 0}}, properties={}).decode_processes == 0
+
+
 def test_torchserves_own_limit_holds_where_no_configuration_names_one() -> None:
     assert read_settings(None, properties={}).max_reply_bytes == 6_553_500
 
@@ -48,6 +53,7 @@ def test_torchserves_own_limit_holds_where_no_configuration_names_one() -> None:
         ({"bachSize": 8}, "bachSize"),
         ({"sum3dcam": {"max_batch_clips": 0}}, "max_batch_clips"),
         ({"sum3dcam": {"threads": 2}}, "threads"),
+        ({"sum3dcam": {"decode_processes": -1}}, "decode_processes"),
         ({"sum3dcam": {"engine": "openvino"}}, "labels_engine"),
         ({"sum3dcam": {"labels_engine": 1}}, "labels_engine"),
         ({"sum3dcam": {"max_bytes": 2}}, "max_bytes"),

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
 
 from sum3dcam.errors import (
     BadArrayError,
+    DeadlineExceededError,
     EmptyBodyError,
     NoVideoFramesError,
     Sum3DCamError,
@@ -384,6 +386,33 @@ def test_array_that_promises_more_than_it_holds_is_refused_before_allocation(npy
 def test_broken_array_header_is_unreadable(data: bytes) -> None:
     with pytest.raises(UnreadableMediaError):
         read(data)
+
+
+@pytest.mark.parametrize("header", [b"(" * 9000, b"[" * 200 + b"]" * 100, b"-" * 9000 + b"1", b"9" * 9000, b"{'a'\n"])
+def test_header_that_its_parser_chokes_on_is_unreadable(header: bytes) -> None:
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with pytest.raises(UnreadableMediaError):
+        read(data)
+
+
+def test_video_of_an_unknown_codec_is_unreadable(video: Make) -> None:
+    with pytest.raises(UnreadableMediaError, match="codec"):
+        read(video("avi", "mpeg4").replace(b"FMP4", b"ABCD"))
+
+
+def test_codec_that_finds_no_memory_says_too_large(video: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise av.error.MemoryError(12, "no memory")
+
+    data = video()
+    monkeypatch.setattr(media.av, "open", refuse)
+    with pytest.raises(TooLargeError, match="memory"):
+        read(data)
+
+
+def test_time_that_is_up_stops_the_decoding(video: Make) -> None:
+    with pytest.raises(DeadlineExceededError):
+        read(video(), seconds_left=0.0)
 
 
 def test_array_limits_hold(npy: Make) -> None:

@@ -1,8 +1,10 @@
 """A server's batch to its replies: the border at which every fault becomes the answer of its own item."""
 
 import logging
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +17,10 @@ from sum3dcam.errors import DeadlineExceededError, RequestError, Sum3DCamError
 from sum3dcam.serving.answer import build_answer
 from sum3dcam.serving.codec import Reply, encode_reply, error_reply
 from sum3dcam.serving.engines import Engine
-from sum3dcam.serving.options import UNIX_TIME_FROM_MS, Row, read_request_id
-from sum3dcam.serving.request import Request, read_request
+from sum3dcam.serving.options import UNIX_TIME_FROM_MS, RequestOptions, Row, read_request_id
+from sum3dcam.serving.request import PendingRequest, Request, begin_request, frame_spec
 from sum3dcam.serving.settings import Settings
+from sum3dcam.video.decoder import Decoder, InProcessDecoder
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +58,7 @@ class Predictor:
     """Answers batches with an explain and a labels engine. Keeps nothing between calls; never raises for a row.
 
     Args:
+        decoder: for this model's frames; by default the predictor decodes by itself, before it computes.
         clock: Unix time in seconds.
     """
 
@@ -64,11 +68,13 @@ class Predictor:
         labels: Engine,
         *,
         settings: Settings | None = None,
+        decoder: Decoder | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._explain = explain
         self._labels = labels
         self._settings = settings or Settings()
+        self._decoder = decoder or InProcessDecoder(frame_spec(explain.card), limits=self._settings.limits)
         self._clock = clock
         default_clips = CPU_BATCH_CLIPS if "cpu" in explain.provider.lower() else GPU_BATCH_CLIPS
         self._max_batch_clips = self._settings.max_batch_clips or default_clips
@@ -76,27 +82,42 @@ class Predictor:
     def predict(self, rows: Sequence[Row]) -> list[Reply]:
         """One reply per row, in order, each what it would be had its row come alone."""
         batch = _Batch(clock=self._clock, arrived_unix=self._clock())
+        pending = {}
         for item, row in enumerate(rows):
             with self._border(batch, [item]):
                 batch.request_ids[item] = read_request_id(row)
-                batch.requests[item] = read_request(row, card=self._explain.card, limits=self._settings.limits)
-        for engine in (self._labels, self._explain):
-            self._compute(batch, engine=engine)
-        for item in batch.requests:
-            with self._border(batch, [item]):
-                batch.replies[item] = self._answer(batch, item)
+                pending[item] = begin_request(
+                    row,
+                    card=self._explain.card,
+                    decoder=self._decoder,
+                    seconds_left=lambda options: self._ends_unix(batch, options) - batch.clock(),
+                )
+        for items in _as_decoded(pending):
+            self._answer_decoded(batch, {item: pending[item] for item in items})
         self._log(batch)
         return [batch.replies[item] for item in range(len(rows))]
+
+    def _answer_decoded(self, batch: _Batch, pending: Mapping[int, PendingRequest]) -> None:
+        """Computes and answers what has been decoded, while the rest still is."""
+        for item, request in pending.items():
+            with self._border(batch, [item]):
+                batch.requests[item] = request.finish(clip_length=self._explain.card.num_frames)
+        items = [item for item in pending if item in batch.requests]
+        for engine in (self._labels, self._explain):
+            self._compute(batch, items, engine=engine)
+        for item in items:
+            with self._border(batch, [item]):
+                batch.replies[item] = self._answer(batch, item)
 
     def _engine(self, request: Request) -> Engine:
         return self._labels if request.options.explain == "none" else self._explain
 
-    def _compute(self, batch: _Batch, *, engine: Engine) -> None:
-        """Runs the clips of all items that this engine answers, `max_batch_clips` at a time, items mixed."""
+    def _compute(self, batch: _Batch, items: Collection[int], *, engine: Engine) -> None:
+        """Runs the clips of those items that this engine answers, `max_batch_clips` at a time, items mixed."""
         jobs = [
             _Job(item=item, clip=clip, place=place, target=target)
             for item, request in batch.requests.items()
-            if self._engine(request) is engine
+            if item in items and self._engine(request) is engine
             for clip in range(len(request.clips_NTHWC))
             for place, target in enumerate(_targets(request, engine=engine))
         ]
@@ -127,16 +148,18 @@ class Predictor:
 
     def _check_deadline(self, batch: _Batch, item: int) -> None:
         now = batch.clock()
-        deadline_ms = batch.requests[item].options.deadline_ms
-        if deadline_ms is not None:
-            start = 0.0 if deadline_ms >= UNIX_TIME_FROM_MS else batch.arrived_unix
-            if now >= start + deadline_ms / 1000:
-                raise DeadlineExceededError("the deadline passed before the item was computed", allowed=deadline_ms)
-        if now >= batch.arrived_unix + self._settings.batch_seconds:
+        options = batch.requests[item].options
+        if now >= _deadline_unix(batch, options):
+            raise DeadlineExceededError("the deadline passed before the item was computed", allowed=options.deadline_ms)
+        if now >= self._ends_unix(batch, options):
             raise DeadlineExceededError(
                 "the server's time for one batch is used up; send a shorter video, or try when it is less busy",
                 allowed=f"{self._settings.batch_seconds} seconds",
             )
+
+    def _ends_unix(self, batch: _Batch, options: RequestOptions) -> float:
+        """When the item's own time or its batch's is used up."""
+        return min(_deadline_unix(batch, options), batch.arrived_unix + self._settings.batch_seconds)
 
     def _answer(self, batch: _Batch, item: int) -> Reply:
         if item in batch.replies:
@@ -172,6 +195,21 @@ class Predictor:
         failed = sum(reply.http_status != 200 for reply in batch.replies.values())
         seconds = batch.clock() - batch.arrived_unix
         logger.info("batch items=%d failed=%d clips=%d seconds=%.3f", len(batch.replies), failed, clips, seconds)
+
+
+def _as_decoded(pending: Mapping[int, PendingRequest]) -> Iterator[list[int]]:
+    """The items group by group, a group being all that have been decoded since the last one was asked for."""
+    waiting = {request.video: item for item, request in pending.items()}
+    while waiting:
+        done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+        yield sorted(waiting.pop(video) for video in done)
+
+
+def _deadline_unix(batch: _Batch, options: RequestOptions) -> float:
+    if options.deadline_ms is None:
+        return math.inf
+    start = 0.0 if options.deadline_ms >= UNIX_TIME_FROM_MS else batch.arrived_unix
+    return start + options.deadline_ms / 1000
 
 
 def _targets(request: Request, *, engine: Engine) -> tuple[int, ...]:

@@ -40,12 +40,14 @@ TIME_SHARE = 0.8
 class Settings:
     """One worker's facts.
 
-    `num_threads` is per worker, 0 leaves it to the engine; `engines` names what runs a graph (explain, labels) in place
+    `num_threads` is per worker, 0 leaves it to the engine; `decode_processes` is per worker, 0 decodes in the worker
+    itself, which a hostile file may then crash; `engines` names what runs a graph (explain, labels) in place
     of its format's own; `max_batch_clips` is how many clips one call of the
     engine takes, None asks for the device's default.
     """
 
     num_threads: int = 0
+    decode_processes: int = 2
     engines: Mapping[str, str] = field(default_factory=dict)
     max_batch_clips: int | None = None
     batch_seconds: float = TIME_SHARE * _DEFAULT_RESPONSE_TIMEOUT_SECONDS
@@ -65,11 +67,14 @@ def read_settings(model_config: Mapping[str, Any] | None, *, properties: Mapping
     for key, value in config.items():
         _number(value, key=key, lowest=_TORCHSERVE_KEYS[key])
     limit_names = {field.name for field in fields(DecodeLimits)}
-    allowed = {"num_threads", "max_batch_clips", *_ENGINE_KEYS, *limit_names} - {"max_bytes"}
+    allowed = {"num_threads", "decode_processes", "max_batch_clips", *_ENGINE_KEYS, *limit_names} - {"max_bytes"}
     _check_keys(section, allowed=allowed, where=f"model-config.yaml, section {SECTION}")
     limits = {key: _number(value, key=key, lowest=1) for key, value in section.items() if key in limit_names}
     return Settings(
         num_threads=_number(section.get("num_threads", 0), key="num_threads", lowest=0),
+        decode_processes=_number(
+            section.get("decode_processes", Settings.decode_processes), key="decode_processes", lowest=0
+        ),
         engines={graph: _text(section[key], key=key) for key, graph in _ENGINE_KEYS.items() if key in section},
         max_batch_clips=(
             _number(section["max_batch_clips"], key="max_batch_clips", lowest=1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from io import BytesIO
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from sum3dcam.video.media import resize_array
 
 MAGIC = b"\x93NUMPY"
 _HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+# What numpy lets through: it parses the header as Python.
+_BAD_HEADER = (ValueError, KeyError, TypeError, SyntaxError, TokenError, EOFError, MemoryError, RecursionError)
 _RGB = ("rgb",)
 _FLOW_ADVICE = {
     ("flow",): ", whose flow is then computed, or flow as 'sum3dcam flow' writes it",
@@ -122,6 +125,6 @@ def _header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     file = BytesIO(data)
     try:
         shape, _, dtype = _HEADER[np.lib.format.read_magic(file)](file)
-    except (ValueError, KeyError, TypeError, SyntaxError, EOFError) as error:
+    except _BAD_HEADER as error:
         raise UnreadableMediaError("the .npy header cannot be read", got=repr(data[:16])) from error
     return shape, dtype, file.tell()

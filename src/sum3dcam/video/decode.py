@@ -1,5 +1,6 @@
 """Bytes of a video, an image or an .npy array to frames of the graph's size, in the graph's streams."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,6 +26,7 @@ def decode(
     streams: Sequence[str] = ("rgb",),
     frames_per_second: float | None = None,
     progress: Progress = iter,
+    seconds_left: float = math.inf,
 ) -> Video:
     """The video's frames, upright, resampled, resized and cropped to (size_px, size_px), in the streams asked for.
 
@@ -38,6 +40,7 @@ def decode(
         streams: keys of `contract.STREAM_CHANNELS`, whose channels the frames hold side by side.
         frames_per_second: the rate to resample to; None keeps every frame, as always with images and arrays.
         progress: goes through the pairs of frames whose flow is computed.
+        seconds_left: until the answer is of no use any more; looked at between two frames.
 
     Raises:
         EmptyBodyError: no bytes.
@@ -45,6 +48,7 @@ def decode(
         NoVideoFramesError: readable, but without a picture.
         BadArrayError: an .npy array of another dtype, rank, clip length or number of channels.
         TooLargeError: beyond one of the limits, computing the flow included.
+        DeadlineExceededError: not done in seconds_left.
     """
     if not data:
         raise EmptyBodyError(
@@ -52,7 +56,7 @@ def decode(
             "application/octet-stream or video/*; form-encoded bodies are lost) or as gRPC input 'data'"
         )
     check_limit(len(data), allowed=limits.max_bytes, what="bytes are")
-    stopwatch = Stopwatch(limits)
+    stopwatch = Stopwatch(limits, seconds_left=seconds_left)
     see = partial(stream_frames, streams=streams, progress=_timed(progress, stopwatch=stopwatch))
     if data.startswith(MAGIC):
         return decode_array(

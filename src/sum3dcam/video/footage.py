@@ -1,12 +1,13 @@
-"""What decoding gives, and what it refuses to do."""
+"""What decoding is asked for, what it gives, and what it refuses to do."""
 
+import math
 import time
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sum3dcam.errors import TooLargeError
+from sum3dcam.errors import DeadlineExceededError, TooLargeError
 from sum3dcam.video.geometry import Geometry
 
 
@@ -20,6 +21,19 @@ class DecodeLimits:
     max_duration_seconds: float = 600.0
     # Of wall time, optical flow included: eight slow files must not outlast TorchServe's responseTimeout.
     max_decode_seconds: float = 20.0
+    # Of a decoder process, beyond what it has when it starts: input, codec, frames of every size, flow.
+    max_decode_memory_mib: int = 2048
+
+
+@dataclass(frozen=True)
+class FrameSpec:
+    """The frames that a network wants; the fields are `decode`'s arguments of the same names."""
+
+    size_px: int
+    preprocessing: str
+    clip_length: int | None
+    streams: tuple[str, ...]
+    frames_per_second: float | None
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,10 @@ def check_limit(value: float, *, allowed: float, what: str, advice: str = "send 
         raise TooLargeError(f"{what} beyond the server's limit; {advice}", got=value, allowed=allowed)
 
 
+def too_late() -> DeadlineExceededError:
+    return DeadlineExceededError("the request's time was up before its video was decoded")
+
+
 def check_frame_size(geometry: Geometry, *, limits: DecodeLimits) -> None:
     """Raises TooLargeError for a frame too big to decode, or so narrow that resizing its short side blows it up."""
     check_limit(
@@ -71,12 +89,15 @@ def check_frame_size(geometry: Geometry, *, limits: DecodeLimits) -> None:
 
 @dataclass(frozen=True)
 class Stopwatch:
-    """Wall time from its making, held against `max_decode_seconds`."""
+    """Wall time from its making, held against `max_decode_seconds` and the seconds that the request has left."""
 
     limits: DecodeLimits
+    seconds_left: float = math.inf
     began: float = field(default_factory=lambda: time.monotonic())
 
     def check(self, *, what: str, advice: str = "send less") -> None:
-        """Raises TooLargeError where the time is used up."""
+        """Raises TooLargeError or DeadlineExceededError where the time is used up."""
         seconds = time.monotonic() - self.began
+        if seconds > self.seconds_left:
+            raise too_late()
         check_limit(seconds, allowed=self.limits.max_decode_seconds, what=what, advice=advice)

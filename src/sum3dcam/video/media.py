@@ -138,6 +138,8 @@ def _open(data: bytes, *, limits: DecodeLimits) -> Any:
         if declared_bytes(data):
             raise NoVideoFramesError("the file's container is empty", got="0 frames") from error
         raise _no_media(data) from error
+    except MemoryError as error:
+        raise _too_much_memory() from error
     except (av.FFmpegError, ValueError) as error:
         raise _no_media(data) from error
 
@@ -166,6 +168,8 @@ def _video_stream(container: Any) -> Any:
 def _frames(container: Any, stream: Any, *, limits: DecodeLimits) -> Iterator[Any]:
     """The stream's frames; an error, never an early end, where the data breaks."""
     context = stream.codec_context
+    if context is None:
+        raise UnreadableMediaError("the video's codec is unknown; encode it as H.264, for one")
     check_limit(context.width * context.height, allowed=limits.max_pixels, what="pixels per frame are")
     context.options = _codec_options(limits)
     num_frames = 0
@@ -183,6 +187,8 @@ def _frames(container: Any, stream: Any, *, limits: DecodeLimits) -> Iterator[An
         raise TooLargeError(
             "pixels per frame are beyond the server's limit; send less", allowed=limits.max_pixels
         ) from error
+    except MemoryError as error:
+        raise _too_much_memory() from error
     except (av.FFmpegError, ValueError) as error:
         raise _broken(num_frames) from error
 
@@ -190,6 +196,12 @@ def _frames(container: Any, stream: Any, *, limits: DecodeLimits) -> Iterator[An
 def _broken(num_frames: int) -> UnreadableMediaError:
     return UnreadableMediaError(
         "the video's data is damaged or cut off; send the whole file", got=f"broken after {num_frames} frames"
+    )
+
+
+def _too_much_memory() -> TooLargeError:
+    return TooLargeError(
+        "the file asks for more memory than its decoder may have: it is damaged, or its frames too big"
     )
 
 
