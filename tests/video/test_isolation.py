@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import psutil
 import pytest
@@ -268,7 +270,21 @@ s.recv(1)
         pool.close()
 
 
+def subtitled() -> bytes:
+    buffer = BytesIO()
+    with av.open(buffer, "w", format="matroska") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        file.add_stream("ass")
+        for _ in range(12):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 96, 3), np.uint8), "rgb24")))
+        file.mux(stream.encode())
+    return buffer.getvalue()
+
+
 def test_codecs_that_the_warm_up_does_not_use_need_no_file(pool: DecoderPool, video: Make) -> None:
     # Each codec, scaler and error is met for the first time after files can no longer be opened.
+    assert pool.submit(video(with_audio=True)).result().num_frames == 12
+    assert pool.submit(subtitled()).result().num_frames == 12
     for container, codec, pixels in (("webm", "libvpx-vp9", "yuv420p"), ("mov", "mjpeg", "yuvj420p")):
         assert pool.submit(video(container, codec, pixels=pixels)).result().num_frames == 12

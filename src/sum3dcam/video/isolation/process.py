@@ -4,7 +4,9 @@ Its first message is {spec, limits}, its first answer {held}: what it has given 
 with a file's bytes is answered with {video} and the frames' bytes, with {error}, or, for a fault of ours, with {bug}.
 """
 
+import importlib
 import os
+import pkgutil
 import signal
 import socket
 import sys
@@ -14,6 +16,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,6 +44,7 @@ def serve(server: socket.socket, *, decode: Decode = decode) -> None:
     fields, _ = receive(server, max_fields_bytes=MIB, max_payload_bytes=0)
     limits = DecodeLimits(**fields["limits"])
     run = partial(decode, limits=limits, **fields["spec"])
+    _load_modules()
     for data in (_WARM_UP_GIF, b"no media"):
         _answer(run, data)
     send(server, {"held": confine(memory_bytes=limits.max_decode_memory_mib * MIB)})
@@ -63,6 +67,13 @@ def serve(server: socket.socket, *, decode: Decode = decode) -> None:
             send(server, answer, payload=frames.data)
         except ConnectionError:
             return
+
+
+def _load_modules() -> None:
+    """All of PyAV, which would import some of itself when a file calls for it: subtitles, for one."""
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if module.name not in ("av.__main__", "av.datasets"):  # programs and downloads
+            importlib.import_module(module.name)
 
 
 def _answer(run: Decode, data: bytes, **options: Any) -> tuple[dict[str, Any], NDArray[np.uint8]]:
