@@ -30,8 +30,10 @@ from sum3dcam.models import NETWORKS
 
 LOGITS_TOLERANCE = 1e-4  # of the largest logit, METHOD.md section 4
 # Mean over voxels or cells, of maps whose max is 1 and of grids over their max. One flipped ReLU moves a clip's map by
-# 2e-3; the certificate compares exactly, over 16 clips. A wrong program is off by some per cent (OpenVINO: 4e-2).
-MAPS_TOLERANCE = 5e-3
+# 2e-3 and a grid by 6e-3; the certificate compares exactly, over 16 clips. A wrong program is off by more (OpenVINO, maps
+# of ResNeXt-101: 4e-2; a grid under another name: 0.1 and more).
+MAPS_TOLERANCE = 2e-2
+CHECKED_CLIPS = 4
 WARM_UP = 2
 SEED = 7
 
@@ -78,7 +80,11 @@ def main(
     if peers:
         subjects += peer_subjects(prepared)
     clips_NTHWC = random_clips(
-        max(batch_sizes), num_frames=card.num_frames, size_px=card.size_px, num_channels=card.num_channels, seed=SEED
+        max(CHECKED_CLIPS, *batch_sizes),
+        num_frames=card.num_frames,
+        size_px=card.size_px,
+        num_channels=card.num_channels,
+        seed=SEED,
     )
     # The peers have no word for the top class.
     targets_N = np.random.default_rng(SEED).integers(0, len(card.labels), len(clips_NTHWC))
