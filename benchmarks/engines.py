@@ -30,8 +30,8 @@ from sum3dcam.models import NETWORKS
 
 LOGITS_TOLERANCE = 1e-4  # of the largest logit, METHOD.md section 4
 # Mean over voxels or cells, of maps whose max is 1 and of grids over their max. One flipped ReLU moves a clip's map by
-# 2e-3 and a grid by 6e-3; the certificate compares exactly, over 16 clips. A wrong program is off by more (OpenVINO, maps
-# of ResNeXt-101: 4e-2; a grid under another name: 0.1 and more).
+# 2e-3 and a grid by 6e-3; the certificate compares exactly, over 16 clips. A wrong program is off by more (OpenVINO's
+# maps of ResNeXt-101: 4e-2; a grid under another name: 0.1 and more).
 MAPS_TOLERANCE = 2e-2
 CHECKED_CLIPS = 4
 WARM_UP = 2
