@@ -1,12 +1,16 @@
-"""A results file as a table for the terminal."""
+"""Results files as tables for the terminal, and as one HTML page with their pictures."""
 
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+from load.page import html_page, section
+from load.pictures import serving_pictures
+from load.tables import serving_tables
 from rich.console import Console
 from rich.table import Table
 
@@ -44,12 +48,53 @@ def engines_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
+Report = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one program's results are shown."""
+
+    tables: Callable[[Report], list[Table]]
+    pictures: Callable[[Report], Mapping[str, bytes]] = lambda report: {}
+
+
+# By the key that only this program's results have.
+KINDS: Mapping[str, Kind] = {
+    "seconds_per_clip": Kind(lambda report: [engines_table(report)]),
+    "serving": Kind(serving_tables, serving_pictures),
+}
+
+
+def read_results(path: Path) -> tuple[Report, Kind]:
+    """A results file and how to show it.
+
+    Raises:
+        click.ClickException: no program here wrote it.
+    """
+    report = json.loads(path.read_text())
+    for key, kind in KINDS.items():
+        if key in report:
+            return report, kind
+    raise click.ClickException(f"{path.name} is no results file of engines.py or serving.py")
+
+
 @click.command()
 @click.argument("results", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def main(results: tuple[Path, ...]) -> None:
-    """Print RESULTS, written by engines.py."""
+@click.option("--page", type=click.Path(dir_okay=False, path_type=Path), help="Write all of them as one HTML page too.")
+def main(results: tuple[Path, ...], page: Path | None) -> None:
+    """Print RESULTS, written by engines.py or serving.py."""
+    console = Console(width=max(Console().width, 130))
+    sections = []
     for path in results:
-        Console(width=max(Console().width, 120)).print(engines_table(json.loads(path.read_text())))
+        report, kind = read_results(path)
+        tables = kind.tables(report)
+        for table in tables:
+            console.print(table)
+        if page is not None:
+            sections.append(section(path.name, report, tables=tables, pictures=kind.pictures(report)))
+    if page is not None:
+        page.write_text(html_page(sections))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""The load generator behind serving.py: what is sent, when, how, and what is made of the answers."""
