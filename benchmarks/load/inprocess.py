@@ -1,5 +1,6 @@
 """The served archive without a server: what its predictor does per second here, and where one request's time goes."""
 
+import math
 import tempfile
 import time
 import zipfile
@@ -18,8 +19,9 @@ from sum3dcam.serving.answer import build_answer
 from sum3dcam.serving.codec import encode_reply
 from sum3dcam.serving.engines import load_engines
 from sum3dcam.serving.predictor import Predictor
-from sum3dcam.serving.request import read_request
+from sum3dcam.serving.request import begin_request, frame_spec
 from sum3dcam.serving.settings import Settings, read_settings
+from sum3dcam.video.decoder import InProcessDecoder
 
 PHASES = ("decode", "compute", "encode")
 # As serve_config/config.properties has it: TorchServe's own default would refuse maps of long videos.
@@ -35,6 +37,7 @@ class InProcess:
         self.explain, self.labels = load_engines(
             folder, device="cpu", num_threads=self.settings.num_threads, engines=self.settings.engines
         )
+        self._decoder = InProcessDecoder(frame_spec(self.explain.card), limits=self.settings.limits)
         self._predictor = Predictor(self.explain, self.labels, settings=self.settings)
 
     def answer(self, data: Sequence[bytes], options: Mapping[str, str]) -> list[bytes]:
@@ -61,7 +64,10 @@ class InProcess:
         for serial in range(first_serial, first_serial + repeats):
             marks = [time.perf_counter()]
             row = {"body": inputs.data(serial), **options}
-            request = read_request(row, card=self.explain.card, limits=self.settings.limits)
+            pending = begin_request(
+                row, card=self.explain.card, decoder=self._decoder, seconds_left=lambda options: math.inf
+            )
+            request = pending.finish(clip_length=self.explain.card.num_frames)
             marks.append(time.perf_counter())
             targets = np.full(len(request.clips_NTHWC), TOP_CLASS, np.int64)
             outputs = engine.run(request.clips_NTHWC, target_B=targets)
