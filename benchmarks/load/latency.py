@@ -38,7 +38,7 @@ def mlperf_samples(share: float) -> int:
     (23886, 262742)
     """
     margin = (1 - share) / 20
-    return round(norm.ppf(1 - 0.01 / 2) ** 2 * share * (1 - share) / margin**2)
+    return round(float(norm.ppf(1 - 0.01 / 2)) ** 2 * share * (1 - share) / margin**2)
 
 
 def percentile(latencies: Sequence[float], *, share: float) -> float | None:
@@ -66,7 +66,7 @@ def _rank(place: float) -> int:
     return math.ceil(round(place, 6)) - 1
 
 
-def describe(run: Run, *, bound_seconds: float, ramp_seconds: float = 0.0) -> dict[str, Any]:
+def describe(run: Run, *, bound_seconds: float) -> dict[str, Any]:
     """A run as JSON. Latencies are of all requests intended; those that failed or were missed are infinite (null)."""
     latencies = [sample.latency_seconds for sample in run.samples] + [math.inf] * run.missed
     good = sum(latency <= bound_seconds for latency in latencies)
@@ -77,7 +77,7 @@ def describe(run: Run, *, bound_seconds: float, ramp_seconds: float = 0.0) -> di
         "missed": run.missed,
         "errors": dict(Counter(sample.code for sample in run.samples if sample.code != OK)),
         "offered_per_second": len(latencies) / run.seconds,
-        "answered_per_second": run.rate_per_second(ramp_seconds=ramp_seconds),
+        "answered_per_second": run.rate_per_second,
         "goodput_per_second": good / run.seconds,
         "bound_seconds": bound_seconds,
         "late_share": 1 - good / len(latencies) if latencies else None,

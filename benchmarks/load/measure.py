@@ -11,8 +11,8 @@ from load.gate import WrongAnswerError, difference
 from load.idle import idle_server
 from load.inprocess import InProcess
 from load.inputs import PAYLOADS, Inputs
-from load.scenarios import BLOCK, RAMP_SHARE, Case, curve, first_serial, offline, server_search, single_stream, warm_up
-from load.senders import SENDERS
+from load.scenarios import BLOCK, Case, curve, first_serial, offline, server_search, single_stream, warm_up
+from load.senders import SENDERS, Sender
 from load.server import NOOP, Target
 from load.traffic import OK, closed_loop
 
@@ -74,7 +74,7 @@ async def measure(target: Target, plan: Plan, *, model: str, here: InProcess | N
 
 
 async def _cases(stack: AsyncExitStack, target: Target, plan: Plan, *, model: str, blocks: Iterator[int]) -> list[Case]:
-    senders = {
+    senders: dict[str, Sender] = {
         transport: await stack.enter_async_context(SENDERS[transport](target.addresses[transport], model=model))
         for transport in plan.transports
     }
@@ -107,7 +107,7 @@ async def _ceilings(plan: Plan, *, blocks: Iterator[int]) -> list[Json]:
                 found.append(
                     {
                         **case.name,
-                        "per_second": run.rate_per_second(ramp_seconds=RAMP_SHARE * CEILING_SECONDS),
+                        "per_second": run.rate_per_second,
                         "cpu_seconds_per_answer": run.cpu_seconds / max(len(run.samples), 1),
                         "errors": sum(sample.code != OK for sample in run.samples),
                     }
@@ -171,9 +171,10 @@ async def _offline_with_cpu(target: Target, case: Case, plan: Plan) -> Json:
 
 def offline_rate(served: Sequence[Json], *, name: Mapping[str, str]) -> float:
     """The median of a case's rounds."""
-    return statistics.median(
+    rates: list[float] = [
         row["answered_per_second"] for row in served if all(row[key] == value for key, value in name.items())
-    )
+    ]
+    return statistics.median(rates)
 
 
 async def _server(case: Case, plan: Plan, offline_per_second: float) -> Json:

@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from load.latency import CONFIDENCE
 from load.server import NOOP
@@ -60,7 +61,7 @@ def _draw_latencies(axes: Axes, curve: Mapping[str, Any]) -> None:
     points = curve["points"]
     for name, colour in COLOURS.items():
         known = [
-            (point["offered_per_second"], point["percentiles"][name])
+            (point["rate_per_second"], point["percentiles"][name])
             for point in points
             if point["percentiles"][name].get("seconds") is not None
         ]
@@ -74,15 +75,17 @@ def _draw_latencies(axes: Axes, curve: Mapping[str, Any]) -> None:
     axes.axhline(points[0]["bound_seconds"] * MS, color=GREY, linestyle=":", linewidth=1, label="bound")
     axes.axvline(curve["offline_per_second"], color=GREY, linestyle="--", linewidth=1, label="offline throughput")
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
     axes.set_title(f"{curve['transport']}, {curve['payload']} of {curve['input']}")
-    axes.legend(fontsize=8, title=f"band: {CONFIDENCE:.0%} interval", title_fontsize=8)
+    axes.legend(loc="upper left", fontsize=8, title=f"band: {CONFIDENCE:.0%} interval", title_fontsize=8)
 
 
 def _draw_rates(axes: Axes, curve: Mapping[str, Any]) -> None:
     points = curve["points"]
-    rates = [point["offered_per_second"] for point in points]
+    rates = [point["rate_per_second"] for point in points]
     axes.plot(rates, rates, color=GREY, linewidth=1, label="offered")
     for name, colour, label in (("answered", ANSWERED, "answered"), ("goodput", GOOD, "within the bound")):
         axes.plot(
@@ -93,7 +96,7 @@ def _draw_rates(axes: Axes, curve: Mapping[str, Any]) -> None:
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.set_xlabel("requests per second intended (Poisson)")
-    axes.legend(fontsize=8)
+    axes.legend(loc="upper left", fontsize=8)
 
 
 def _parts(report: Mapping[str, Any]) -> Figure | None:

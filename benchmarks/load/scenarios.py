@@ -17,10 +17,11 @@ from load.traffic import Answer, Run, closed_loop, open_loop, poisson_times
 WARM_WINDOW_SECONDS = 1.0
 WARM_AGREE = 0.1
 WARM_WINDOWS = 6
-# A full pipeline takes a moment to form; a throughput counts from then on.
-RAMP_SHARE = 0.2
 CHECKED = 4  # answers per run that are asked for again, alone
 DRAIN_SECONDS = 20.0
+# A verdict takes 299 requests at the least: a try at a low rate lasts longer, up to so many times as long.
+TRY_REQUESTS = 350
+TRY_TIMES = 4
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,9 @@ def first_serial(case: Case) -> int:
     return next(case.blocks) * BLOCK
 
 
-async def _checked(case: Case, run: Run, *, ramp_seconds: float = 0.0) -> dict[str, Any]:
+async def _checked(case: Case, run: Run) -> dict[str, Any]:
     gate = await check_answers(case.ask, run.kept, most=CHECKED)
-    return {**case.name, **describe(run, bound_seconds=case.bound_seconds, ramp_seconds=ramp_seconds), "gate": gate}
+    return {**case.name, **describe(run, bound_seconds=case.bound_seconds), "gate": gate}
 
 
 async def warm_up(case: Case, *, clients: int) -> list[float]:
@@ -69,7 +70,7 @@ async def warm_up(case: Case, *, clients: int) -> list[float]:
     rates: list[float] = []
     while len(rates) < WARM_WINDOWS and not windows_agree(rates):
         run = await closed_loop(case.ask, clients=clients, seconds=WARM_WINDOW_SECONDS, first_serial=first_serial(case))
-        rates.append(run.rate_per_second())
+        rates.append(run.rate_per_second)
     return rates
 
 
@@ -96,7 +97,7 @@ async def offline(case: Case, *, clients: int, seconds: float) -> dict[str, Any]
     run = await closed_loop(
         case.ask, clients=clients, seconds=seconds, first_serial=first_serial(case), drain_seconds=DRAIN_SECONDS
     )
-    return {**await _checked(case, run, ramp_seconds=RAMP_SHARE * seconds), "clients": clients}
+    return {**await _checked(case, run), "clients": clients}
 
 
 async def poisson(case: Case, *, rate_per_second: float, seconds: float, seed: int) -> dict[str, Any]:
@@ -113,7 +114,8 @@ async def server_search(case: Case, *, highest: float, seconds: float, steps: in
     low, high, tries = 0.0, highest, []
     for step in range(steps):
         rate = (low + high) / 2
-        found = await poisson(case, rate_per_second=rate, seconds=seconds, seed=step)
+        lasts = min(max(seconds, TRY_REQUESTS / rate if rate else seconds), TRY_TIMES * seconds)
+        found = await poisson(case, rate_per_second=rate, seconds=lasts, seed=step)
         found["verdict"] = server_verdict(found)
         low, high = (rate, high) if found["verdict"] == HOLDS else (low, rate)
         tries.append(found)

@@ -147,4 +147,4 @@ class GrpcSender:
         await self._channel.close()
 
 
-SENDERS = {HTTP: HttpSender, GRPC: GrpcSender}
+SENDERS: Mapping[str, type[HttpSender | GrpcSender]] = {HTTP: HttpSender, GRPC: GrpcSender}

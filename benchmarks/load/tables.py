@@ -141,7 +141,7 @@ def _curves(found: Mapping[str, Any]) -> Iterable[Table]:
             ),
             left=0,
             caption="from the intended send, of all requests intended, failed ones counted as endless; good: within "
-            f"{case['points'][0]['bound_seconds'] * MS:.0f} ms; late sends, CPU (of one core): the generator's own; "
+            f"{case['points'][0]['bound_seconds'] * MS:.0f} ms; late sends, CPU (of a core), behind: the generator's; "
             f"MLPerf asks for {mlperf_samples(0.99):,} requests for a p99 and {mlperf_samples(0.9):,} for a p90",
         )
         for point in case["points"]:
@@ -152,7 +152,7 @@ def _curves(found: Mapping[str, Any]) -> Iterable[Table]:
                 show_errors(point["errors"]),
                 str(point["missed"]),
                 f"{generator['late_sends']} of {point['intended']}",
-                f"{generator['cpu_share']:.0%}{' saturated' if generator['saturated'] else ''}",
+                f"{generator['cpu_share']:.0%}{', behind' if generator['saturated'] else ''}",
             )
         yield table
 
@@ -177,7 +177,7 @@ def offline_rates(found: Mapping[str, Any], *, like: Row) -> list[float]:
     return [row["answered_per_second"] for row in found["offline"] if _key(row) == _key(like)]
 
 
-def _key(row: Row) -> tuple[str, ...]:
+def _key(row: Row) -> tuple[Any, ...]:
     return (row["model"], *(row[name] for name in CASE))
 
 

@@ -76,10 +76,11 @@ class Run:
         late = self.late_sends > LATE_SENDS_SHARE * max(len(self.samples), 1)
         return self.missed > 0 or late or self.cpu_share > BUSY_CPU_SHARE
 
-    def rate_per_second(self, *, ramp_seconds: float = 0.0) -> float:
-        """Good answers per second between the ramp's end and the end of the plan."""
-        done = sum(sample.code == OK and ramp_seconds < sample.done <= self.seconds for sample in self.samples)
-        return done / (self.seconds - ramp_seconds)
+    @property
+    def rate_per_second(self) -> float:
+        """Good answers per second until the last of them: batches answered at once would blur a window's ends."""
+        done = [sample.done for sample in self.samples if sample.code == OK]
+        return len(done) / max(self.seconds, *done) if done else 0.0
 
 
 Ask = Callable[[int], Awaitable[Answer]]

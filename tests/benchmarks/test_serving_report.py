@@ -43,7 +43,7 @@ def report() -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch, idle_server(reply_bytes=300) as addresses:
         patch.setattr(measuring, "CEILING_SECONDS", 0.3)
         patch.setattr(measuring, "CURVE_SHARES", (0.01, 0.05))
-        patch.setattr(measuring, "SERVER_SHARE", 0.1)
+        patch.setattr(measuring, "SERVER_SHARE", 0.001)
         patch.setattr(scenarios, "WARM_WINDOW_SECONDS", 0.1)
         found = asyncio.run(measure(Target(addresses), plan, model="m", here=None))
     made = {
