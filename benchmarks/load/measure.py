@@ -43,34 +43,36 @@ class Plan:
     server_steps: int
 
 
-async def measure(target: Target, plan: Plan, *, model: str, here: InProcess | None) -> Json:
-    """Everything in the plan, as JSON.
+async def measure(target: Target, plan: Plan, *, model: str, here: InProcess | None, found: Json) -> None:
+    """Everything in the plan. A row is in `found` once it is measured: whoever loses patience keeps what there is.
 
     Args:
+        found: `no_findings()`.
         here: the same archive in this process; None for a server of others, whose parts cannot be told apart.
 
     Raises:
         WrongAnswerError: an answer under load, or one got alone, is not what it should be.
     """
     blocks = count()
-    report: Json = {"ceilings": await _ceilings(plan, blocks=blocks)}
+    found["ceilings"] += await _ceilings(plan, blocks=blocks)
     async with AsyncExitStack() as stack:
         cases = await _cases(stack, target, plan, model=model, blocks=blocks)
         everyone = [*cases, *(await _cases(stack, target, plan, model=NOOP, blocks=blocks) if here else [])]
-        report["first_answers"] = [await _first_answer(case, here=here) for case in cases]
-        report["warm_up"] = [
-            {**case.name, "per_second": await warm_up(case, clients=plan.clients)} for case in everyone
-        ]
-        report["single_stream"] = [await single_stream(case, seconds=plan.seconds) for case in everyone]
-        report["phases"] = _phases(plan, here, blocks=blocks) if here else []
-        report["in_process"], report["offline"] = await _offline(target, plan, everyone, here=here, blocks=blocks)
+        for case in cases:
+            found["first_answers"].append(await _first_answer(case, here=here))
+        for case in everyone:
+            found["warm_up"].append({**case.name, "per_second": await warm_up(case, clients=plan.clients)})
+        for case in everyone:
+            found["single_stream"].append(await single_stream(case, seconds=plan.seconds))
+        if here is not None:
+            found["phases"] += _phases(plan, here, blocks=blocks)
+        await _offline(target, plan, everyone, here=here, blocks=blocks, found=found)
         # Load is laid on with the first payload and input alone; another run takes others.
         loaded = [case for case in cases if case.payload == plan.payloads[0] and case.inputs is plan.inputs[0]]
         for load in plan.loads:
-            report[load] = [
-                await LOADS[load](case, plan, offline_rate(report["offline"], name=case.name)) for case in loaded
-            ]
-    return report
+            for case in loaded:
+                rate = offline_rate(found["offline"], name=case.name)
+                found[load].append(await LOADS[load](case, plan, rate))
 
 
 async def _cases(stack: AsyncExitStack, target: Target, plan: Plan, *, model: str, blocks: Iterator[int]) -> list[Case]:
@@ -141,10 +143,9 @@ def _phases(plan: Plan, here: InProcess, *, blocks: Iterator[int]) -> list[Json]
 
 
 async def _offline(
-    target: Target, plan: Plan, cases: Sequence[Case], *, here: InProcess | None, blocks: Iterator[int]
-) -> tuple[list[Json], list[Json]]:
+    target: Target, plan: Plan, cases: Sequence[Case], *, here: InProcess | None, blocks: Iterator[int], found: Json
+) -> None:
     """Throughputs in process and served, round by round: what disturbs the machine disturbs all of them."""
-    in_process, served = [], []
     for number in range(plan.rounds):
         for payload in plan.payloads:
             for inputs in plan.inputs:
@@ -152,13 +153,12 @@ async def _offline(
                     rate = here.rate_per_second(
                         inputs, PAYLOADS[payload], seconds=plan.seconds, first_serial=next(blocks) * BLOCK
                     )
-                    in_process.append({"payload": payload, "input": inputs.kind, "per_second": rate})
+                    found["in_process"].append({"payload": payload, "input": inputs.kind, "per_second": rate})
                 for case in cases:
                     # The hop's own throughput is told by one round.
                     again = case.model == NOOP and number > 0
                     if case.payload == payload and case.inputs is inputs and not again:
-                        served.append(await _offline_with_cpu(target, case, plan))
-    return in_process, served
+                        found["offline"].append(await _offline_with_cpu(target, case, plan))
 
 
 async def _offline_with_cpu(target: Target, case: Case, plan: Plan) -> Json:
@@ -189,3 +189,12 @@ async def _curve(case: Case, plan: Plan, offline_per_second: float) -> Json:
 
 
 LOADS: Mapping[str, Callable[[Case, Plan, float], Awaitable[Json]]] = {"server": _server, "curve": _curve}
+
+
+# What `measure` finds, section by section, each a list of rows.
+SECTIONS = ("ceilings", "first_answers", "warm_up", "single_stream", "phases", "in_process", "offline", *LOADS)
+
+
+def no_findings() -> Json:
+    """Every section, empty."""
+    return {section: [] for section in SECTIONS}

@@ -43,7 +43,7 @@ def _png(figure: Figure) -> bytes:
 
 def _load(report: Mapping[str, Any]) -> Figure | None:
     """A column for each curve: latency percentiles above, what came of the load below."""
-    curves: Sequence[Mapping[str, Any]] = report["serving"].get("curve", [])
+    curves: Sequence[Mapping[str, Any]] = report["serving"]["curve"]
     if not curves:
         return None
     figure = Figure(figsize=(WIDTH_INCHES * len(curves), HEIGHT_INCHES), layout="constrained")
@@ -102,9 +102,9 @@ def _draw_rates(axes: Axes, curve: Mapping[str, Any]) -> None:
 def _parts(report: Mapping[str, Any]) -> Figure | None:
     """Left, one request's time part by part beside what was measured; right, throughput beside the predictor's own."""
     found = report["serving"]
-    if not found["phases"]:
+    cases = [row for row in found["single_stream"] if row["model"] != NOOP and offline_rates(found, like=row)]
+    if not found["phases"] or not cases:
         return None
-    cases = [row for row in found["single_stream"] if row["model"] != NOOP]
     figure = Figure(figsize=(2 * WIDTH_INCHES, 0.62 * len(cases) + 2.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for place, case in enumerate(cases):

@@ -31,18 +31,21 @@ def _table(title: str, columns: Iterable[str], *, left: int, caption: str = "") 
 def _summary(report: Mapping[str, Any]) -> Table:
     found, plan = report["serving"], report["plan"]
     config = report["server"]["config"]
+    cut = "" if report["complete"] else " (cut short)"
     batching = f"; batches of {config['batchSize']}, {config['maxBatchDelay']} ms" if config else ""
     table = _table(
         f"{report['model']} on {report['machine']['cores']} cores, client and server: {report['machine']['processor']}",
         (*CASE, "request KB", "reply KB", "one by one p50", "p90 ms", "offline/s", "min..max", "in process/s", "share"),
         left=3,
         caption=f"one by one: SingleStream; offline: {plan['clients']} requests always under way, medians of "
-        f"{plan['rounds']} interleaved rounds; share: offline of the predictor's own throughput in process{batching}",
+        f"{plan['rounds']} interleaved rounds{cut}; share: offline of the predictor's own, in process{batching}",
     )
     sizes = {_key(row): row for row in found["first_answers"]}
     for case in (row for row in found["single_stream"] if row["model"] != NOOP):
         key = _key(case)
         rates = offline_rates(found, like=case)
+        if not rates:
+            continue
         own = [row["per_second"] for row in found["in_process"] if (row["payload"], row["input"]) == key[2:]]
         table.add_row(
             *(case[name] for name in CASE),
@@ -69,6 +72,8 @@ def _parts(found: Mapping[str, Any]) -> Table:
     noops = {_key(row)[1:]: row for row in found["single_stream"] if row["model"] == NOOP}
     for case in (row for row in found["single_stream"] if _key(row)[1:] in noops and row["model"] != NOOP):
         key = _key(case)
+        if not all(offline_rates(found, like=row) for row in (case, noops[key[1:]])):
+            continue
         hop = noops[key[1:]]["percentiles"]["p50"].get("seconds")
         parts = [hop, *(statistics.median(seconds) for seconds in phases[key[2:]].values())]
         cpu, noop_cpu = (_cpu_per_answer(found, like=row) for row in (case, noops[key[1:]]))
@@ -105,7 +110,7 @@ def _server(found: Mapping[str, Any]) -> Table:
         ),
         left=3,
     )
-    for case in found.get("server", []):
+    for case in found["server"]:
         for place, one in enumerate(sorted(case["tries"], key=lambda one: float(one["rate_per_second"]))):
             highest = case["highest_rate_per_second"]
             table.add_row(
@@ -124,7 +129,7 @@ def _server(found: Mapping[str, Any]) -> Table:
 
 
 def _curves(found: Mapping[str, Any]) -> Iterable[Table]:
-    for case in found.get("curve", []):
+    for case in found["curve"]:
         table = _table(
             f"latency against load, {', '.join(case[name] for name in CASE)}; offline {case['offline_per_second']:.1f}",
             (

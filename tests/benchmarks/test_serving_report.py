@@ -12,7 +12,7 @@ from load import measure as measuring
 from load import scenarios
 from load.idle import idle_server
 from load.inputs import NPY, make_inputs
-from load.measure import LOADS, Plan, measure
+from load.measure import LOADS, Plan, measure, no_findings
 from load.page import html_page, html_table, section
 from load.pictures import serving_pictures
 from load.server import NOOP, Target
@@ -45,7 +45,8 @@ def report() -> dict[str, Any]:
         patch.setattr(measuring, "CURVE_SHARES", (0.01, 0.05))
         patch.setattr(measuring, "SERVER_SHARE", 0.001)
         patch.setattr(scenarios, "WARM_WINDOW_SECONDS", 0.1)
-        found = asyncio.run(measure(Target(addresses), plan, model="m", here=None))
+        found = no_findings()
+        asyncio.run(measure(Target(addresses), plan, model="m", here=None, found=found))
     made = {
         "command": "python benchmarks/serving.py --url <somewhere>",
         "machine": {"processor": "a processor", "cores": 2, "system": "Linux"},
@@ -54,6 +55,7 @@ def report() -> dict[str, Any]:
         "model": "m",
         "server": {"started_here": False, "config": {}},
         "plan": {"clients": 2, "rounds": 2, "bound_seconds": 0.25},
+        "complete": True,
         "serving": found,
     }
     again: dict[str, Any] = json.loads(dumps(made))
@@ -125,6 +127,18 @@ def test_without_a_server_of_ones_own_nothing_is_said_of_its_parts(report: dict[
     titles = [str(table.title) for table in serving_tables(report)]
     assert not [title for title in titles if title.startswith("where a request")]
     assert set(serving_pictures(report)) == {"load"}
+
+
+@pytest.mark.parametrize("last", ["ceilings", "single_stream", "offline", "server"])
+def test_what_was_measured_when_time_was_up_can_still_be_shown(report: dict[str, Any], last: str) -> None:
+    whole = with_parts(report)
+    measured = list(no_findings())[: list(no_findings()).index(last) + 1]
+    found = no_findings() | {section: whole["serving"][section] for section in measured}
+    cut = {**whole, "complete": False, "serving": found}
+    titles = [str(table.title).split()[0] for table in serving_tables(cut)]
+    expected = {"ceilings": [], "single_stream": [], "offline": ["m", "where"], "server": ["m", "where", "Server:"]}
+    assert titles == [*expected[last], "the"]
+    assert set(serving_pictures(cut)) == ({"parts"} if "offline" in measured else set())
 
 
 def test_pictures_are_drawn_of_what_was_measured(report: dict[str, Any]) -> None:
