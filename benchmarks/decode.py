@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -23,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from sum3dcam.evaluation.provenance import PACKAGES, machine, versions
+from sum3dcam.evaluation.provenance import machine, versions
 from sum3dcam.video.decode import decode
 from sum3dcam.video.footage import DecodeLimits, FrameSpec
 from sum3dcam.video.geometry import PREPROCESSING, Geometry
@@ -41,6 +42,7 @@ MS = 1e3
 # Mean over the pixels, of 255: another scaler reads the same picture otherwise; a shifted frame differs by 20 and more.
 OTHER_SCALER_TOLERANCE = 6.0
 OURS = "sum3dcam"
+OWN_SCALERS = ("OpenCV", "filter graph")
 
 Frames = NDArray[np.uint8]
 Program = Callable[[Path], Frames]
@@ -142,25 +144,6 @@ def opencv(path: Path) -> Frames:
     return np.stack(frames)
 
 
-def torchcodec() -> Program | None:
-    """torchcodec's reader and the same area scaler; None where it is not installed or does not start."""
-    try:
-        from torchcodec.decoders import VideoDecoder
-    except (ImportError, OSError, RuntimeError) as error:
-        print(f"left out: torchcodec: {str(error).splitlines()[0]}", file=sys.stderr)
-        return None
-
-    def run(path: Path) -> Frames:
-        reader = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1)
-        geometry = _preprocess(reader.metadata.width, reader.metadata.height)
-        size = (geometry.resized_width_px, geometry.resized_height_px)
-        return np.stack(
-            [_cut(cv2.resize(frame.numpy(), size, interpolation=cv2.INTER_AREA), geometry) for frame in reader]
-        )
-
-    return run
-
-
 @contextmanager
 def _stream(path: Path, *, kind: str, count: int) -> Iterator[tuple[Any, Any]]:
     with av.open(BytesIO(path.read_bytes())) as container:
@@ -189,7 +172,7 @@ def same_frames(programs: Mapping[str, Program], path: Path) -> tuple[dict[str, 
     for name, program in programs.items():
         got = program(path)
         difference = float(np.abs(got.astype(int) - wanted).mean()) if got.shape == wanted.shape else float("inf")
-        if difference > (0.0 if name.startswith((OURS, "PyAV")) else OTHER_SCALER_TOLERANCE):
+        if difference > (OTHER_SCALER_TOLERANCE if name.endswith(OWN_SCALERS) else 0.0):
             print(f"left out at {path.stem}: {name}: {got.shape}, differs by {difference:.2f}", file=sys.stderr)
         else:
             right[name], differences[name] = program, round(difference, 3)
@@ -238,23 +221,21 @@ def time_isolation(files: Mapping[str, bytes], *, repeats: int) -> dict[str, Any
 @click.option("--output", type=click.Path(path_type=Path), default=Path("build/bench/decode.json"), show_default=True)
 def main(num_frames: int, repeats: int, codec: str, output: Path) -> None:
     """Milliseconds per video from a file's bytes to frames of 112 pixels."""
-    programs: dict[str, Program | None] = {
+    programs: dict[str, Program] = {
         OURS: ours,
         "PyAV, one thread": with_threads("NONE", 1),
         "PyAV, slice threads": with_threads("SLICE", 0),
         "PyAV, frame threads": with_threads("FRAME", 0),
         "PyAV, filter graph": with_filters,
         "OpenCV": opencv,
-        "torchcodec": torchcodec(),
     }
-    present = {name: program for name, program in programs.items() if program is not None}
     rows, files = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for name in tqdm(SIZES, desc="sizes", disable=None):
             path = Path(folder) / f"{name}.mp4"
             files[name] = encode(name, codec=codec, num_frames=num_frames)
             path.write_bytes(files[name])
-            right, differences = same_frames(present, path)
+            right, differences = same_frames(programs, path)
             timed: dict[str, Callable[[], object]] = {
                 program_name: partial(run, path) for program_name, run in right.items()
             }
@@ -267,37 +248,38 @@ def main(num_frames: int, repeats: int, codec: str, output: Path) -> None:
                     }
                 )
     short = encode("240p", codec=codec, num_frames=16)
-    buffer = BytesIO()
-    np.save(buffer, np.random.default_rng(0).integers(0, 256, (16, SIZE_PX, SIZE_PX, 3), np.uint8))
     report = {
         "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "machine": machine(),
-        "versions": versions((*PACKAGES, "torchcodec")),
+        "versions": versions(),
         **{"num_frames": num_frames, "size_px": SIZE_PX, "codec": codec},
         "videos": rows,
         "isolation": time_isolation({"240p, 16 frames": short, **files}, repeats=repeats),
-        "npy": time_npy(buffer.getvalue(), repeats=repeats),
+        "npy": time_npy(repeats=repeats),
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(report, indent=1) + "\n")
     show(report)
 
 
-def time_npy(data: bytes, *, repeats: int) -> dict[str, Any]:
-    """A 16x112x112 array: read here, and the bare way of as many bytes to a process and back."""
-    pool = DecoderPool(SPEC, limits=DecodeLimits(), processes=1)
-    pool.wait_ready()
-    samples = time_interleaved(
-        {
-            "here": partial(_decode, data),
-            "on the pool's thread": lambda: pool.submit(data).result(),
-            # Refused by its first bytes: what is left is the way there.
-            "its bytes to a process": lambda: pool.submit(b"\0" + data).exception(),
-        },
-        repeats=20 * repeats,
-    )
-    pool.close()
-    return {"bytes": len(data), "seconds": samples}
+def time_npy(*, repeats: int) -> dict[str, Any]:
+    """An array of 16x112x112: RGB, read in the server; flow, which goes to a process and back as it is."""
+    random = np.random.default_rng(0)
+    programs: dict[str, Callable[[], object]] = {}
+    pools, sizes = [], {}
+    for stream, channels in (("rgb", 3), ("flow", 2)):
+        buffer = BytesIO()
+        np.save(buffer, random.integers(0, 256, (16, SIZE_PX, SIZE_PX, channels), np.uint8))
+        data, spec = buffer.getvalue(), replace(SPEC, streams=(stream,))
+        pools.append(DecoderPool(spec, limits=DecodeLimits(), processes=1))
+        pools[-1].wait_ready()
+        sizes[stream] = len(data)
+        programs[f"{stream}: here"] = partial(decode, data, limits=DecodeLimits(), **vars(spec))
+        programs[f"{stream}: pool"] = lambda data=data, pool=pools[-1]: pool.submit(data).result()
+    samples = time_interleaved(programs, repeats=20 * repeats)
+    for pool in pools:
+        pool.close()
+    return {"bytes": sizes, "seconds": samples}
 
 
 def show(report: Mapping[str, Any]) -> None:
@@ -322,7 +304,7 @@ def show(report: Mapping[str, Any]) -> None:
     for name, samples in report["isolation"]["seconds"].items():
         table.add_row(name, *_times(samples))
     for name, samples in report["npy"]["seconds"].items():
-        table.add_row(f".npy, {report['npy']['bytes']} bytes: {name}", *_times(samples))
+        table.add_row(f".npy of {name}", *_times(samples))
     for start in report["isolation"]["starts"]:
         table.add_row(f"start of {start['processes']}", f"{start['seconds'] * MS:.0f}", "")
     console.print(table)

@@ -90,7 +90,7 @@ def test_videos_and_errors_are_what_they_are_in_process(pool: DecoderPool, video
     [
         (b"sleep", TooLargeError, "seconds of decoding"),
         (b"burn", TooLargeError, "seconds of decoding"),
-        (b"cpu", TooLargeError, "seconds of decoding"),
+        (b"cpu", TooLargeError, "seconds of processor time"),
         (b"allocate", TooLargeError, "256 MiB"),
         (b"abort", DecoderCrashedError, "SIGABRT"),
         (b"segfault", DecoderCrashedError, "SIGSEGV"),
@@ -138,16 +138,25 @@ def test_a_process_killed_between_two_files_costs_nothing(pool: DecoderPool, vid
 
 
 def test_a_bug_of_ours_is_no_fault_of_the_request(pool: DecoderPool, video: Make) -> None:
+    before = pool.pids
     with pytest.raises(RuntimeError, match="KeyError: 'a bug'"):
         pool.submit(b"bug").result()
+    assert len(set(before) - set(pool.pids)) == 1  # what is left of it gets no other file
     assert pool.submit(video()).result().num_frames == 12
 
 
-def test_time_is_up_for_a_request_before_it_is_for_the_decoder(pool: DecoderPool, video: Make) -> None:
-    pool.wait_ready()
-    assert isinstance(pool.submit(b"sleep", seconds_left=0.2).exception(), DeadlineExceededError)
-    assert isinstance(pool.submit(video(), seconds_left=0.0).exception(), DeadlineExceededError)
-    assert pool.submit(video(), seconds_left=30.0).result().num_frames == 12
+def test_time_is_up_for_a_request_before_it_is_for_the_decoder(video: Make) -> None:
+    limits = replace(LIMITS, max_decode_seconds=60.0)
+    pool = DecoderPool(SPEC, limits=limits, processes=1, program=MISBEHAVING)
+    try:
+        pool.wait_ready()
+        began = time.monotonic()
+        assert isinstance(pool.submit(b"sleep", seconds_left=0.2).exception(), DeadlineExceededError)
+        assert time.monotonic() - began < 20
+        assert isinstance(pool.submit(video(), seconds_left=0.0).exception(), DeadlineExceededError)
+        assert pool.submit(video(), seconds_left=30.0).result().num_frames == 12
+    finally:
+        pool.close()
 
 
 def test_a_process_has_given_up_all_that_decoding_does_not_need(pool: DecoderPool) -> None:

@@ -172,6 +172,8 @@ def _frames(container: Any, stream: Any, *, limits: DecodeLimits) -> Iterator[An
         raise UnreadableMediaError("the video's codec is unknown; encode it as H.264, for one")
     check_limit(context.width * context.height, allowed=limits.max_pixels, what="pixels per frame are")
     context.options = _codec_options(limits)
+    # Files are decoded side by side, where more threads for one gain nothing (benchmarks/decode.py).
+    context.thread_count = 1
     num_frames = 0
     try:
         for packet in container.demux(stream):

@@ -211,7 +211,9 @@ def _cause_of_death(code: int, *, limits: DecodeLimits) -> Exception:
             "decoding takes more memory than the server allows; send fewer or smaller frames",
             allowed=f"{limits.max_decode_memory_mib} MiB",
         )
-    if -code in (signal.SIGXCPU, signal.SIGALRM):
+    if code == -signal.SIGXCPU:
+        return _overrun(limits, what="seconds of processor time for decoding are")
+    if code == -signal.SIGALRM:
         return _overrun(limits)
     if code >= 0:
         return RuntimeError(f"a decoder process ended by itself, with exit code {code}")
@@ -221,10 +223,8 @@ def _cause_of_death(code: int, *, limits: DecodeLimits) -> Exception:
     )
 
 
-def _overrun(limits: DecodeLimits) -> RequestError:
-    return TooLargeError(
-        "seconds of decoding are beyond the server's limit; send less", allowed=limits.max_decode_seconds
-    )
+def _overrun(limits: DecodeLimits, *, what: str = "seconds of decoding are") -> RequestError:
+    return TooLargeError(f"{what} beyond the server's limit; send less", allowed=limits.max_decode_seconds)
 
 
 def _known(error: Mapping[str, Any]) -> Exception:
