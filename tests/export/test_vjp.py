@@ -197,7 +197,9 @@ def test_scattered_gradients_add_up_where_windows_overlap() -> None:
     pooled, indices = F.max_pool3d_with_indices(values, 3, 2, 1)
     gradient = torch.randn(pooled.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     (wanted,) = torch.autograd.grad(pooled, values, gradient)
-    torch.testing.assert_close(scatter_to_maxima(gradient, indices, values.detach()), wanted, rtol=0, atol=1e-13)
+    torch.testing.assert_close(
+        scatter_to_maxima(gradient, indices, values.detach(), values.shape[2:]), wanted, rtol=0, atol=1e-13
+    )
 
 
 @pytest.mark.parametrize(("axes", "keepdim"), [((2, 3, 4), False), ((2, 3, 4), True), ((3, 4), False), ((1, 4), True)])

@@ -83,7 +83,7 @@ class MaxPool(OpRun):
     op_domain = ""
 
     def _run(self, x: Any, **kw: Any) -> tuple[np.ndarray, ...]:
-        values, indices = F.max_pool3d_with_indices(
+        values = F.max_pool3d(
             _tensor(x),
             list(kw["kernel_shape"]),
             list(kw["strides"]),
@@ -91,15 +91,7 @@ class MaxPool(OpRun):
             list(kw["dilations"]),
             bool(kw["ceil_mode"]),
         )
-        if self.n_outputs == 1:
-            return (values.numpy(),)
-        # ONNX counts over the whole tensor, torch within one channel of one item.
-        channels = torch.arange(x.shape[0] * x.shape[1]).view(*x.shape[:2], 1, 1, 1)
-        return values.numpy(), (indices + channels * int(np.prod(x.shape[2:]))).numpy()
-
-    @property
-    def n_outputs(self) -> int:
-        return len(self.onnx_node.output)
+        return (values.numpy(),)
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:

@@ -27,7 +27,8 @@ from sum3dcam.contract import (
     grid_name,
 )
 from sum3dcam.errors import ArtifactError
-from sum3dcam.export.emitters import EMITTERS, NAMED_FUNCTIONS, Emission
+from sum3dcam.export.emission import Emission
+from sum3dcam.export.emitters import EMITTERS, NAMED_FUNCTIONS
 
 OPSET = 20
 IR_VERSION = 10  # of ONNX 1.16, which every runtime of the last two years reads

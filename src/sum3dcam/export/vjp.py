@@ -50,11 +50,14 @@ def transpose_weight(weight: Tensor, groups: int) -> Tensor:
     return weight_back
 
 
-def scatter_to_maxima(gradient: Tensor, indices: Tensor, pooled_from: Tensor) -> Tensor:
-    """Max pooling's input gradient: each window's gradient goes to its maximum; windows overlap, so they add up."""
+def scatter_to_maxima(gradient: Tensor, indices: Tensor, pooled_from: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Max pooling's input gradient: each window's gradient goes to its maximum; windows overlap, so they add up.
+
+    `sizes` are (t,h,w) of `pooled_from`.
+    """
     zeros = torch.zeros_like(pooled_from.flatten(2))
     summed = zeros.scatter_add(2, indices.flatten(2), gradient.flatten(2))
-    gradient_back: Tensor = summed.unflatten(2, list(pooled_from.shape[2:]))
+    gradient_back: Tensor = summed.unflatten(2, list(sizes))
     return gradient_back
 
 
@@ -104,7 +107,7 @@ def _first_of_pool(node: fx.Node, gradient: fx.Node, append: Append) -> Gradient
     pool = argument(node, 0)
     x = argument(pool, 0)
     indices = append(operator.getitem, pool, 1)
-    return [(x, append(scatter_to_maxima, gradient, indices, x))]
+    return [(x, append(scatter_to_maxima, gradient, indices, x, list(shape_of(x)[1:])))]
 
 
 def _mean(node: fx.Node, gradient: fx.Node, append: Append) -> Gradients:
