@@ -66,10 +66,10 @@ serve: setup model_store/$(MODEL).mar ## Serve all of model_store/ on HTTP 8080 
 stop: setup ## Stop the server that `make serve` started
 	$(BIN)/python -m sum3dcam.serving.launch stop
 
-# What the container serves with: as serve_config/config.properties, but inference listens on the pod's network.
+# What the container serves with: as serve_config/config.properties, but inference and metrics listen on the pod's network.
 build/pod.properties: serve_config/config.properties
 	mkdir -p build
-	sed -E '/^(inference_address|grpc_inference_address)=/s/127\.0\.0\.1/0.0.0.0/' $< > $@
+	sed -E '/^(inference|grpc_inference|metrics|exporter)_address=/s/127\.0\.0\.1/0.0.0.0/' $< > $@
 
 check: setup ## Lint, types, import rules, doctests, unit tests
 	$(BIN)/ruff check .

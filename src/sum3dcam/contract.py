@@ -77,6 +77,7 @@ OPTION_KEYS = (
     "format",
     "deadline_ms",
     "request_id",
+    "traceparent",
 )
 
 # The reply.

@@ -1,8 +1,9 @@
 """One real TorchServe for the session, serving the mini network with random weights, and raw clients to ask it."""
 
-import re
+import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Barrier
+from typing import Any
 
 import av
 import grpc
@@ -90,6 +92,7 @@ def server(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     finally:
         torchserve.stop(started)
     assert not torchserve.is_running(started)
+    assert not psutil.pid_exists(started.exporter_pid)
     assert not [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     assert not started.temp_dir.exists()
 
@@ -157,17 +160,34 @@ def together() -> Callable[[Send, Sequence[tuple[bytes, Options]]], list[Raw]]:
     return send_all
 
 
+@pytest.fixture(scope="session")
+def answered(server: Server) -> Callable[..., list[dict[str, Any]]]:
+    """What the one worker has logged of each request but the first ones, once there are so many lines of those."""
+
+    def read(*, after: int = 0, at_least: int = 0) -> list[dict[str, Any]]:
+        until = time.monotonic() + 10  # TorchServe writes the log while the answers are on their way
+        while True:
+            lines = [json.loads(line) for line in (server.log_dir / "worker.log").read_text().splitlines()]
+            found = [line for line in lines if line["event"] == "answered"][after:]
+            if len(found) >= at_least or time.monotonic() > until:
+                return found
+            time.sleep(0.05)
+
+    return read
+
+
 @pytest.fixture
-def batches(server: Server) -> Callable[[], list[tuple[int, int]]]:
+def batches(answered: Callable[..., list[dict[str, Any]]]) -> Callable[[], list[tuple[int, int]]]:
     """(items, failed) of each batch that the worker logged since the test began."""
-    log = server.log_dir / "model_log.log"
-    already = len(_batches(log))
-    return lambda: _batches(log)[already:]
+    already = len(answered())
 
+    def since() -> list[tuple[int, int]]:
+        codes: dict[int, list[str]] = {}
+        for line in answered(after=already):
+            codes.setdefault(line["batch"], []).append(line["code"])
+        return [(len(of_batch), sum(code != "ok" for code in of_batch)) for of_batch in codes.values()]
 
-def _batches(log: Path) -> list[tuple[int, int]]:
-    found = re.findall(r"batch items=(\d+) failed=(\d+)", log.read_text(errors="replace"))
-    return [(int(items), int(failed)) for items, failed in found]
+    return since
 
 
 def encode_mp4(seed: int, *, num_frames: int) -> bytes:

@@ -25,7 +25,7 @@ def test_the_worker_has_its_decoders_and_they_have_no_rights(server: Server) -> 
     assert len(found) == 2
     if os.geteuid() == 0:
         assert {process.uids().real for process in found} == {NOBODY}
-    log = (server.log_dir / "model_log.log").read_text()
+    log = (server.log_dir / "worker.log").read_text()
     assert "held=limits" in log
 
 

@@ -10,7 +10,9 @@ import pytest
 
 from sum3dcam.errors import ArtifactError
 from sum3dcam.serving.codec import Reply
+from sum3dcam.serving.report import Report
 
+REPORT = Report(code="ok", request_id=None, trace=None, batch_items=3, num_clips=1, seconds={})
 HANDLER = Path(__file__).resolve().parents[2] / "handlers" / "sum3dcam_handler.py"
 
 
@@ -22,6 +24,7 @@ def module() -> ModuleType:
     assert spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
+    loaded.log_as_json = lambda name: None  # type: ignore[attr-defined]  # the tests' own log stays as it is
     return loaded
 
 
@@ -30,10 +33,17 @@ class Context:
 
     def __init__(self, model_dir: Path, *, gpu_id: int | None = None, config: Any = None) -> None:
         self.system_properties = {"model_dir": str(model_dir), "gpu_id": gpu_id}
-        self.manifest = {"model": {}}
+        self.manifest = {"model": {"modelVersion": "1.0"}}
+        self.model_name = "m"
         self.model_yaml_config = config
         self.types: dict[int, str] = {}
         self.statuses: dict[int, tuple[int, str]] = {}
+
+    def get_request_id(self, idx: int = 0) -> str:
+        return f"id{idx}"
+
+    def get_all_request_header(self, idx: int) -> dict[str, Any]:
+        return {"body": {"content-type": "video/mp4"}} | ({"Host": "h"} if idx else {})
 
     def set_response_content_type(self, idx: int, value: str) -> None:
         self.types[idx] = value
@@ -48,8 +58,10 @@ def started(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[str, An
     seen: dict[str, Any] = {}
 
     class Predictor:
-        def predict(self, rows: Any) -> list[Reply]:
-            return [Reply(bytes(row["body"]), row["type"], row["status"]) for row in rows]
+        engines = ()
+
+        def answer(self, rows: Any) -> list[tuple[Reply, Report]]:
+            return [(Reply(bytes(row["body"]), row["type"], row["status"]), REPORT) for row in rows]
 
     def start_predictor(model_dir: Path, **arguments: Any) -> Predictor:
         seen.update(arguments, model_dir=model_dir)
@@ -89,6 +101,20 @@ def test_every_row_gets_bytes_with_its_own_status_and_type(
     assert all(type(body) is bytes for body in bodies)  # anything else would be dumped as JSON
     assert context.statuses == {0: (200, "OK"), 1: (200, "OK"), 2: (415, "Unsupported Media Type")}
     assert context.types == {item: row["type"] for item, row in enumerate(rows)}
+
+
+def test_every_row_is_told_with_its_transport_and_the_servers_id(
+    module: ModuleType, started: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    handler, context = module.Sum3DCamHandler(), Context(tmp_path)
+    handler.initialize(context)
+    with caplog.at_level("INFO"):
+        handler.handle([{"body": b"x", "type": "application/json", "status": 200}] * 2, context)
+    said = [record.fields for record in caplog.records]
+    assert [(line["transport"], line["request_id"], line["model"]) for line in said] == [
+        ("grpc", "id0", "m"),
+        ("http", "id1", "m"),
+    ]
 
 
 def test_archive_that_cannot_be_served_stops_the_worker(module: ModuleType, tmp_path: Path) -> None:

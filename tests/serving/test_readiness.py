@@ -26,7 +26,9 @@ def test_reason_of_a_failed_start_is_told(
     text = "\n".join(PREFIX + line for line in [*lines, "Backend worker process died."])
     text += "\njava.lang.InterruptedException: null\n\tat java.base\n"
     (tmp_path / "logs" / "console.log").write_text(text)
-    server = Server(pid=1, ports=Ports(1, 2, 3, 4, 5, 6), models=("m",), run_dir=tmp_path, temp_dir=tmp_path)
+    server = Server(
+        pid=1, exporter_pid=2, ports=Ports(1, 2, 3, 4, 5, 6, 7), models=("m",), run_dir=tmp_path, temp_dir=tmp_path
+    )
     monkeypatch.setattr(readiness, "is_running", lambda server: True)
     with pytest.raises(ServerError, match="could not start") as caught:
         readiness.wait_ready(server, timeout_seconds=5)

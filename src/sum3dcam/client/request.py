@@ -31,6 +31,7 @@ class Options(TypedDict, total=False):
         format: "json" or "safetensors".
         deadline_ms: an item not begun by then is answered with an error, not computed.
         request_id: comes back in the reply.
+        traceparent: the caller's place in a trace (W3C Trace Context), for the server's log.
     """
 
     explain: str | None
@@ -47,6 +48,7 @@ class Options(TypedDict, total=False):
     format: str | None
     deadline_ms: int | None
     request_id: str | None
+    traceparent: str | None
 
 
 def option_texts(options: Mapping[str, object]) -> dict[str, str]:

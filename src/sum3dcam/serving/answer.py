@@ -47,7 +47,7 @@ def build_answer(request: Request, outputs: Arrays, *, engine: Engine) -> tuple[
         "contract_version": CONTRACT_VERSION,
         "status": "ok",
         "request_id": options.request_id,
-        "model": _model(engine),
+        "model": describe_model(engine),
         "video": video,
         "attribution": attribution,
         "clips": clips,
@@ -71,7 +71,8 @@ def _top(scores_K: NDArray[np.float64], *, top_k: int, labels: tuple[str, ...]) 
     return [{"index": int(i), "label": labels[i], "score": float(scores_K[i])} for i in best]
 
 
-def _model(engine: Engine) -> Json:
+def describe_model(engine: Engine) -> Json:
+    """What an engine's answers are computed with, as replies tell it."""
     card = engine.card
     return {
         "name": card.model,

@@ -19,6 +19,7 @@ from sum3dcam.contract import (
     Card,
 )
 from sum3dcam.errors import BadOptionError, UnknownOptionError
+from sum3dcam.serving.trace import Trace, parse_traceparent
 
 Row = Mapping[str, Any]
 
@@ -107,6 +108,21 @@ def read_request_id(row: Row) -> str | None:
     if len(text) > MAX_REQUEST_ID_CHARACTERS or not text.isprintable():
         raise _bad("request_id", text, f"at most {MAX_REQUEST_ID_CHARACTERS} printable characters")
     return text
+
+
+def read_trace(row: Row) -> Trace | None:
+    """The request's place in a trace.
+
+    Raises:
+        BadOptionError: not a traceparent.
+    """
+    if "traceparent" not in row:
+        return None
+    text = _text("traceparent", row["traceparent"])
+    trace = parse_traceparent(text)
+    if trace is None:
+        raise _bad("traceparent", text, "W3C Trace Context: 00-<32 hex digits>-<16 hex digits>-<2 hex digits>")
+    return trace
 
 
 def _unknown(key: str) -> UnknownOptionError:

@@ -1,35 +1,30 @@
 """A server's batch to its replies: the border at which every fault becomes the answer of its own item."""
 
-import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sum3dcam.contract import EXPLAIN_GRAPH, LOGITS, SALIENCY, TOP_CLASS
 from sum3dcam.errors import DeadlineExceededError, RequestError, Sum3DCamError
 from sum3dcam.serving.answer import build_answer
-from sum3dcam.serving.codec import Reply, encode_reply, error_reply
+from sum3dcam.serving.batch import Batch, Outputs
+from sum3dcam.serving.codec import Reply, encode_reply
 from sum3dcam.serving.engines import Engine
-from sum3dcam.serving.options import UNIX_TIME_FROM_MS, RequestOptions, Row, read_request_id
+from sum3dcam.serving.options import UNIX_TIME_FROM_MS, RequestOptions, Row, read_request_id, read_trace
+from sum3dcam.serving.report import COMPUTE, ENCODE, Report
 from sum3dcam.serving.request import PendingRequest, Request, begin_request, frame_spec
 from sum3dcam.serving.settings import Settings
 from sum3dcam.video.decoder import Decoder, InProcessDecoder
-
-logger = logging.getLogger(__name__)
 
 # On the CPU a batch gains little and changes an answer's last bits; clip by clip an item's answer is the same to the
 # byte whatever its neighbours are. A GPU is mostly idle without batches.
 CPU_BATCH_CLIPS = 1
 GPU_BATCH_CLIPS = 8
-
-Outputs = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -42,24 +37,13 @@ class _Job:
     target: int
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """What the rows of one call have become so far, by their place in it; outputs also by the job's clip and place."""
-
-    clock: Callable[[], float]
-    arrived_unix: float
-    request_ids: dict[int, str | None] = field(default_factory=dict)
-    requests: dict[int, Request] = field(default_factory=dict)
-    outputs: dict[int, dict[tuple[int, int], Outputs]] = field(default_factory=dict)
-    replies: dict[int, Reply] = field(default_factory=dict)
-
-
 class Predictor:
     """Answers batches with an explain and a labels engine. Keeps nothing between calls; never raises for a row.
 
     Args:
         decoder: for this model's frames; by default the predictor decodes by itself, before it computes.
         clock: Unix time in seconds.
+        timer: seconds since any moment, never set back.
     """
 
     def __init__(
@@ -70,49 +54,68 @@ class Predictor:
         settings: Settings | None = None,
         decoder: Decoder | None = None,
         clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._explain = explain
         self._labels = labels
         self._settings = settings or Settings()
         self._decoder = decoder or InProcessDecoder(frame_spec(explain.card), limits=self._settings.limits)
-        self._clock = clock
+        self._clock, self._timer = clock, timer
         default_clips = CPU_BATCH_CLIPS if "cpu" in explain.provider.lower() else GPU_BATCH_CLIPS
         self._max_batch_clips = self._settings.max_batch_clips or default_clips
 
+    @property
+    def engines(self) -> tuple[Engine, Engine]:
+        """The explain engine and the labels engine."""
+        return (self._explain, self._labels)
+
     def predict(self, rows: Sequence[Row]) -> list[Reply]:
         """One reply per row, in order, each what it would be had its row come alone."""
-        batch = _Batch(clock=self._clock, arrived_unix=self._clock())
+        return [reply for reply, _ in self.answer(rows)]
+
+    def answer(self, rows: Sequence[Row]) -> list[tuple[Reply, Report]]:
+        """`predict`'s replies, each with what it took."""
+        batch = Batch(len(rows), self._clock, self._timer, arrived_unix=self._clock(), began=self._timer())
         pending = {}
         for item, row in enumerate(rows):
             with self._border(batch, [item]):
                 batch.request_ids[item] = read_request_id(row)
-                pending[item] = begin_request(
-                    row,
-                    card=self._explain.card,
-                    decoder=self._decoder,
-                    seconds_left=lambda options: self._ends_unix(batch, options) - batch.clock(),
-                )
+                batch.traces[item] = read_trace(row)
+                pending[item] = self._begin(batch, item, row)
         for items in _as_decoded(pending):
             self._answer_decoded(batch, {item: pending[item] for item in items})
-        self._log(batch)
-        return [batch.replies[item] for item in range(len(rows))]
+        ended = self._timer()
+        return [(batch.replies[item], batch.report(item, ended=ended)) for item in range(len(rows))]
 
-    def _answer_decoded(self, batch: _Batch, pending: Mapping[int, PendingRequest]) -> None:
+    def _begin(self, batch: Batch, item: int, row: Row) -> PendingRequest:
+        batch.begun[item] = batch.timer()
+        request = begin_request(
+            row,
+            card=self._explain.card,
+            decoder=self._decoder,
+            seconds_left=lambda options: self._ends_unix(batch, options) - batch.clock(),
+        )
+        request.video.add_done_callback(lambda video: batch.decoded(item))
+        return request
+
+    def _answer_decoded(self, batch: Batch, pending: Mapping[int, PendingRequest]) -> None:
         """Computes and answers what has been decoded, while the rest still is."""
         for item, request in pending.items():
+            batch.decoded(item)  # a future calls back after it has woken who waits
             with self._border(batch, [item]):
                 batch.requests[item] = request.finish(clip_length=self._explain.card.num_frames)
         items = [item for item in pending if item in batch.requests]
         for engine in (self._labels, self._explain):
             self._compute(batch, items, engine=engine)
         for item in items:
-            with self._border(batch, [item]):
-                batch.replies[item] = self._answer(batch, item)
+            if item not in batch.replies:
+                with self._border(batch, [item]), batch.timed(ENCODE, [item]):
+                    batch.replies[item] = self._encode(batch, item)
 
     def _engine(self, request: Request) -> Engine:
         return self._labels if request.options.explain == "none" else self._explain
 
-    def _compute(self, batch: _Batch, items: Collection[int], *, engine: Engine) -> None:
+    def _compute(self, batch: Batch, items: Collection[int], *, engine: Engine) -> None:
         """Runs the clips of those items that this engine answers, `max_batch_clips` at a time, items mixed."""
         jobs = [
             _Job(item=item, clip=clip, place=place, target=target)
@@ -125,17 +128,18 @@ class Predictor:
         self._run_all(batch, engine, [job for job in jobs if job.target >= TOP_CLASS])
         self._run_all(batch, engine, [job for job in jobs if job.target < TOP_CLASS])
 
-    def _run_all(self, batch: _Batch, engine: Engine, jobs: Sequence[_Job]) -> None:
+    def _run_all(self, batch: Batch, engine: Engine, jobs: Sequence[_Job]) -> None:
         for first in range(0, len(jobs), self._max_batch_clips):
             chunk = jobs[first : first + self._max_batch_clips]
             for item in {job.item for job in chunk}:
                 with self._border(batch, [item]):
                     self._check_deadline(batch, item)
             chunk = [job for job in chunk if job.item not in batch.replies]
-            with self._border(batch, sorted({job.item for job in chunk})):
+            items = sorted({job.item for job in chunk})
+            with self._border(batch, items), batch.timed(COMPUTE, items):
                 self._run(batch, engine, chunk)
 
-    def _run(self, batch: _Batch, engine: Engine, chunk: Sequence[_Job]) -> None:
+    def _run(self, batch: Batch, engine: Engine, chunk: Sequence[_Job]) -> None:
         if not chunk:
             return
         clips_BTHWC = np.stack([batch.requests[job.item].clips_NTHWC[job.clip] for job in chunk])
@@ -146,7 +150,7 @@ class Predictor:
             kept = {name: value[row] for name, value in outputs.items() if not name.startswith(SALIENCY)}
             batch.outputs.setdefault(job.item, {})[job.clip, job.place] = kept
 
-    def _check_deadline(self, batch: _Batch, item: int) -> None:
+    def _check_deadline(self, batch: Batch, item: int) -> None:
         now = batch.clock()
         options = batch.requests[item].options
         if now >= _deadline_unix(batch, options):
@@ -157,13 +161,11 @@ class Predictor:
                 allowed=f"{self._settings.batch_seconds} seconds",
             )
 
-    def _ends_unix(self, batch: _Batch, options: RequestOptions) -> float:
+    def _ends_unix(self, batch: Batch, options: RequestOptions) -> float:
         """When the item's own time or its batch's is used up."""
         return min(_deadline_unix(batch, options), batch.arrived_unix + self._settings.batch_seconds)
 
-    def _answer(self, batch: _Batch, item: int) -> Reply:
-        if item in batch.replies:
-            return batch.replies[item]
+    def _encode(self, batch: Batch, item: int) -> Reply:
         request = batch.requests[item]
         engine = self._engine(request)
         outputs = _stack(batch.outputs[item], num_targets=len(_targets(request, engine=engine)))
@@ -176,25 +178,14 @@ class Predictor:
         )
 
     @contextmanager
-    def _border(self, batch: _Batch, items: Sequence[int]) -> Iterator[None]:
+    def _border(self, batch: Batch, items: Sequence[int]) -> Iterator[None]:
         """Turns what is raised inside into the items' replies; their neighbours never notice."""
         try:
             yield
         except RequestError as error:
-            self._fail(batch, items, error)
-        except Exception:
-            logger.exception("items %s failed", [batch.request_ids.get(item) or item for item in items])
-            self._fail(batch, items, Sum3DCamError("the server failed on this item; its log says why"))
-
-    def _fail(self, batch: _Batch, items: Sequence[int], error: Sum3DCamError) -> None:
-        for item in items:
-            batch.replies[item] = error_reply(error, request_id=batch.request_ids.get(item))
-
-    def _log(self, batch: _Batch) -> None:
-        clips = sum(len(request.clips_NTHWC) for request in batch.requests.values())
-        failed = sum(reply.http_status != 200 for reply in batch.replies.values())
-        seconds = batch.clock() - batch.arrived_unix
-        logger.info("batch items=%d failed=%d clips=%d seconds=%.3f", len(batch.replies), failed, clips, seconds)
+            batch.fail(items, error)
+        except Exception as failure:  # noqa: BLE001  (whoever gets the report logs it)
+            batch.fail(items, Sum3DCamError("the server failed on this item; its log says why"), failure=failure)
 
 
 def _as_decoded(pending: Mapping[int, PendingRequest]) -> Iterator[list[int]]:
@@ -205,7 +196,7 @@ def _as_decoded(pending: Mapping[int, PendingRequest]) -> Iterator[list[int]]:
         yield sorted(waiting.pop(video) for video in done)
 
 
-def _deadline_unix(batch: _Batch, options: RequestOptions) -> float:
+def _deadline_unix(batch: Batch, options: RequestOptions) -> float:
     if options.deadline_ms is None:
         return math.inf
     start = 0.0 if options.deadline_ms >= UNIX_TIME_FROM_MS else batch.arrived_unix

@@ -18,6 +18,7 @@ import psutil  # type: ignore[import-untyped]
 import yaml  # type: ignore[import-untyped]
 
 from sum3dcam.errors import ArtifactError, ServerError
+from sum3dcam.serving import exporter
 from sum3dcam.serving.java import find_java_home
 from sum3dcam.serving.settings import CONFIG_VARIABLE, read_properties, read_settings
 
@@ -25,22 +26,25 @@ STATE_FILE = "server.json"
 CONFIG_FILE = "config.properties"
 LOG_FOLDER = "logs"
 CONSOLE_LOG = "console.log"
+METRICS_FOLDER = "metrics"
+LOG4J_CONFIG = Path(__file__).with_name("log4j2.xml")
 STOP_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
 class Ports:
-    """Where a server listens; `worker` names the workers' sockets."""
+    """Where a server listens; `metrics` are TorchServe's own, `exporter` ours; `worker` names the workers' sockets."""
 
     inference: int
     management: int
     metrics: int
+    exporter: int
     grpc_inference: int
     grpc_management: int
     worker: int
 
 
-_ADDRESSES = {"inference": 8080, "management": 8081, "metrics": 8082}
+_ADDRESSES = {"inference": 8080, "management": 8081, "metrics": 8082, "exporter": 8083}
 _NUMBERS = {"grpc_inference_port": 7070, "grpc_management_port": 7071, "initial_worker_port": 9000}
 
 
@@ -49,6 +53,7 @@ class Server:
     """A started TorchServe. `run_dir` holds its configuration, state and logs; `temp_dir` is its TMPDIR."""
 
     pid: int
+    exporter_pid: int
     ports: Ports
     models: tuple[str, ...]
     run_dir: Path
@@ -67,6 +72,10 @@ class Server:
         return f"127.0.0.1:{self.ports.grpc_inference}"
 
     @property
+    def metrics_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.exporter}/metrics"
+
+    @property
     def log_dir(self) -> Path:
         return self.run_dir / LOG_FOLDER
 
@@ -74,7 +83,7 @@ class Server:
 def free_ports() -> Ports:
     """Ports that nobody listens on now."""
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(6)]
+        sockets = [stack.enter_context(socket.socket()) for _ in Ports.__dataclass_fields__]
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return Ports(*(one.getsockname()[1] for one in sockets))
@@ -120,7 +129,10 @@ def start(archives: Iterable[Path], *, config: Path, run_dir: Path, ports: Ports
     # The pid file and the workers' sockets lie in TMPDIR, and a socket's path has room for 107 characters only.
     temp_dir = Path(tempfile.mkdtemp(prefix="sum3dcam-"))
     pid = _launch(run_dir, temp_dir=temp_dir)
-    server = Server(pid=pid, ports=ports, models=models, run_dir=run_dir, temp_dir=temp_dir)
+    exporter_pid = exporter.start(
+        properties["exporter_address"], workers=temp_dir / METRICS_FOLDER, log_dir=run_dir / LOG_FOLDER, server_pid=pid
+    )
+    server = Server(pid=pid, exporter_pid=exporter_pid, ports=ports, models=models, run_dir=run_dir, temp_dir=temp_dir)
     (run_dir / STATE_FILE).write_text(json.dumps(asdict(server), default=str, indent=1))
     return server
 
@@ -133,6 +145,7 @@ def load(run_dir: Path) -> Server | None:
         return None
     server = Server(
         pid=state["pid"],
+        exporter_pid=state["exporter_pid"],
         ports=Ports(**state["ports"]),
         models=tuple(state["models"]),
         run_dir=Path(state["run_dir"]),
@@ -143,21 +156,26 @@ def load(run_dir: Path) -> Server | None:
 
 def is_running(server: Server) -> bool:
     """Whether the process is there, alive, and this server's: a pid may belong to another process by now."""
+    return bool(_alive(server.pid, temp_dir=server.temp_dir))
+
+
+def _alive(pid: int, *, temp_dir: Path) -> list[psutil.Process]:
+    """The process of that number, if it is of the server with that folder."""
     try:
-        process = psutil.Process(server.pid)
+        process = psutil.Process(pid)
         # A dead process stays a zombie where nobody waits for it, as in many containers.
-        return process.status() != psutil.STATUS_ZOMBIE and any(
-            str(server.temp_dir) in word for word in process.cmdline()
-        )
+        ours = process.status() != psutil.STATUS_ZOMBIE and any(str(temp_dir) in word for word in process.cmdline())
+        return [process] if ours else []
     except psutil.Error:
-        return False
+        return []
 
 
 def stop(server: Server) -> None:
     """Ends the server and its workers, by force where asking does not help, and removes its temporary folder."""
     if is_running(server):
         frontend = psutil.Process(server.pid)
-        family = [frontend, *frontend.children(recursive=True)]
+        # The exporter ends by itself, once its server has.
+        family = [frontend, *frontend.children(recursive=True), *_alive(server.exporter_pid, temp_dir=server.temp_dir)]
         frontend.terminate()
         alive = _wait_gone(family)
         for process in alive:
@@ -192,7 +210,7 @@ def _read_archives(archives: list[Path], *, properties: Mapping[str, str]) -> tu
 
 def _check_free(ports: Ports) -> None:
     """Raises ServerError for a taken port: TorchServe would end, or go on without its gRPC half."""
-    for name in ("inference", "management", "metrics", "grpc_inference", "grpc_management"):
+    for name in (*_ADDRESSES, "grpc_inference", "grpc_management"):
         port = getattr(ports, name)
         with socket.socket() as one:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port just left is free
@@ -222,10 +240,13 @@ def _launch(run_dir: Path, *, temp_dir: Path) -> int:
         "JAVA_HOME": str(find_java_home()),
         "LOG_LOCATION": str(run_dir / LOG_FOLDER),
         "METRICS_LOCATION": str(run_dir / LOG_FOLDER),
+        "PROMETHEUS_MULTIPROC_DIR": str(temp_dir / METRICS_FOLDER),
         **{name: str(temp_dir) for name in ("TMPDIR", "TEMP", "TMP")},
     }
     # -P: a folder called ts in the working directory is not TorchServe.
     command = [sys.executable, "-P", "-c", "from ts.model_server import start; start()", "--start", "--ncs"]
+    command += ["--log-config", str(LOG4J_CONFIG)]
+    (temp_dir / METRICS_FOLDER).mkdir()
     with (run_dir / LOG_FOLDER / CONSOLE_LOG).open("w") as console:
         subprocess.run(
             command,
