@@ -18,6 +18,7 @@ from sum3dcam.contract import TOP_CLASS
 from sum3dcam.serving.answer import build_answer
 from sum3dcam.serving.codec import encode_reply
 from sum3dcam.serving.engines import load_engines
+from sum3dcam.serving.explanation import outputs_read
 from sum3dcam.serving.predictor import Predictor
 from sum3dcam.serving.request import begin_request, frame_spec
 from sum3dcam.serving.settings import Settings, read_settings
@@ -70,9 +71,10 @@ class InProcess:
             request = pending.finish(clip_length=self.explain.card.num_frames)
             marks.append(time.perf_counter())
             targets = np.full(len(request.clips_NTHWC), TOP_CLASS, np.int64)
-            outputs = engine.run(request.clips_NTHWC, target_B=targets)
+            read = outputs_read(request.options) if options else None
+            outputs = engine.run(request.clips_NTHWC, target_B=targets, outputs=read)
             marks.append(time.perf_counter())
-            one_class = {name: values[:, None] for name, values in outputs.items() if not name.startswith("saliency")}
+            one_class = {name: values[:, None] for name, values in outputs.items()}
             envelope, tensors = build_answer(request, one_class, engine=engine)
             encode_reply(
                 envelope,

@@ -36,7 +36,7 @@ class BrightEngine:
         self.batches = []
         self.targets = []
 
-    def run(self, clip_BTHWC, *, target_B):
+    def run(self, clip_BTHWC, *, target_B, outputs=None):
         self.batches.append(len(clip_BTHWC))
         self.targets += target_B.tolist()
         bright_BTHW = clip_BTHWC.mean(-1).astype(np.float32) / 255

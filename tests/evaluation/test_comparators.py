@@ -23,7 +23,7 @@ class Eager:
     def __init__(self, card, classifier, *, factor=1.0):
         self.card, self._classifier, self._factor = card, classifier, factor
 
-    def run(self, clip_BTHWC, *, target_B):
+    def run(self, clip_BTHWC, *, target_B, outputs=None):
         with torch.no_grad():
             return {LOGITS: self._factor * self._classifier(torch.from_numpy(clip_BTHWC))[0].numpy()}
 

@@ -1,6 +1,6 @@
 """A graph small enough to read, with the card and the outputs of a real one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,9 @@ class FakeEngine:
         self.targets: list[int] = []
         self.on_run: Callable[[NDArray[np.uint8]], None] = lambda clip_BTHWC: None
 
-    def run(self, clip_BTHWC: NDArray[np.uint8], *, target_B: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    def run(
+        self, clip_BTHWC: NDArray[np.uint8], *, target_B: NDArray[np.int64], outputs: Collection[str] | None = None
+    ) -> dict[str, NDArray[Any]]:
         self.on_run(clip_BTHWC)
         self.batch_sizes.append(len(clip_BTHWC))
         self.targets += target_B.tolist()

@@ -76,8 +76,10 @@ def test_openvino_keeps_earlier_answers_and_minds_no_strides(tmp_path: Path, wri
 
 def test_openvino_takes_the_threads_and_the_precision_it_is_given(tmp_path: Path, write_tiny: Write) -> None:
     engine: Any = load_engine(write_tiny(tmp_path / "tiny.onnx"), device="cpu", num_threads=1, engine="openvino")
-    assert engine._compiled.get_property("INFERENCE_NUM_THREADS") == 1
-    assert str(engine._compiled.get_property("INFERENCE_PRECISION_HINT")) == "<Type: 'float32'>"
+    assert engine._compiled(engine.card.outputs, True).get_property("INFERENCE_NUM_THREADS") == 1
+    assert (
+        str(engine._compiled(engine.card.outputs, True).get_property("INFERENCE_PRECISION_HINT")) == "<Type: 'float32'>"
+    )
 
 
 @pytest.mark.parametrize(

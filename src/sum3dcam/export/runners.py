@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
@@ -25,6 +25,7 @@ from sum3dcam.contract import AOTI, CLIP, EXPLAIN_GRAPH, ONNXRUNTIME, OPENVINO, 
 from sum3dcam.errors import ParityError
 from sum3dcam.export.parity import Arrays
 from sum3dcam.hardware import gpu, processor
+from sum3dcam.openvino_graph import compile_graph, read_graph
 
 Run = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64]], Arrays]
 
@@ -83,14 +84,11 @@ def _onnxruntime(model: onnx.ModelProto, card: Card, provider: str, options: dic
 
 
 def _openvino(model: onnx.ModelProto, card: Card) -> Run:
-    import openvino
-
-    core = openvino.Core()
-    options = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", options)
+    graph = read_graph(model.SerializeToString())
+    compiled = lru_cache(lambda one_clip: compile_graph(graph, outputs=card.outputs, one_clip=one_clip))
 
     def run(clips_BTHWC: npt.NDArray[np.uint8], targets_B: npt.NDArray[np.int64]) -> Arrays:
-        outputs = compiled([clips_BTHWC, targets_B][: len(compiled.inputs)])
+        outputs = compiled(len(clips_BTHWC) == 1)([clips_BTHWC, targets_B][: len(graph.inputs)])
         return {name: outputs[index] for index, name in enumerate(card.outputs)}
 
     return run

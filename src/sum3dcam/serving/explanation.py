@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sum3dcam.attribution.boxes import BoxXYXY, FrameBox, find_boxes
 from sum3dcam.attribution.maps import METHODS, MapsResult, build_maps, taps_by_stream
 from sum3dcam.attribution.tubes import Tube, link, smooth
-from sum3dcam.contract import EXPLAINED, MAPS, Card, grid_name, stream_name
+from sum3dcam.contract import EXPLAINED, LOGITS, MAPS, Card, grid_name, stream_name
 from sum3dcam.serving.options import RequestOptions
 from sum3dcam.serving.request import Request
 from sum3dcam.video.footage import Video
@@ -35,6 +35,12 @@ def describe_attribution(options: RequestOptions) -> Json:
         "coordinates": options.coordinates,
         "normalisation": options.normalisation,
     }
+
+
+def outputs_read(options: RequestOptions) -> tuple[str, ...]:
+    """The graph's outputs that an explained request's answer is made from."""
+    grids = [grid_name(grid, tap) for tap in options.taps for grid in METHODS[options.method].grids]
+    return (LOGITS, EXPLAINED, *grids)
 
 
 def explain_clip(
@@ -70,8 +76,7 @@ def _map_tensors(outputs: Arrays, result: MapsResult, card: Card, options: Reque
 
 def _grid_tensors(outputs: Arrays, result: MapsResult, card: Card, options: RequestOptions) -> Arrays:
     # Those that the method reads determine its map; the rest would double the bytes.
-    names = [grid_name(grid, tap) for tap in options.taps for grid in METHODS[options.method].grids]
-    return {name: outputs[name] for name in names}
+    return {name: outputs[name] for name in outputs_read(options) if name not in (LOGITS, EXPLAINED)}
 
 
 _TENSORS: Mapping[str, Callable[[Arrays, MapsResult, Card, RequestOptions], Arrays]] = {

@@ -6,15 +6,17 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
-from sum3dcam.contract import EXPLAIN_GRAPH, LOGITS, SALIENCY, TOP_CLASS
+from sum3dcam.contract import EXPLAIN_GRAPH, LOGITS, TOP_CLASS
 from sum3dcam.errors import DeadlineExceededError, RequestError, Sum3DCamError
 from sum3dcam.serving.answer import build_answer
 from sum3dcam.serving.batch import Batch, Outputs
 from sum3dcam.serving.codec import Reply, encode_reply
 from sum3dcam.serving.engines import Engine
+from sum3dcam.serving.explanation import outputs_read
 from sum3dcam.serving.options import UNIX_TIME_FROM_MS, RequestOptions, Row, read_request_id, read_trace
 from sum3dcam.serving.report import COMPUTE, ENCODE, Report
 from sum3dcam.serving.request import PendingRequest, Request, begin_request, frame_spec
@@ -144,10 +146,10 @@ class Predictor:
             return
         clips_BTHWC = np.stack([batch.requests[job.item].clips_NTHWC[job.clip] for job in chunk])
         target_B = np.asarray([_class_or_top(job, batch.outputs.get(job.item, {})) for job in chunk], np.int64)
-        outputs = engine.run(clips_BTHWC, target_B=target_B)
+        read = {job.item: _outputs_read(batch.requests[job.item], engine=engine) for job in chunk}
+        outputs = engine.run(clips_BTHWC, target_B=target_B, outputs=frozenset(chain(*read.values())))
         for row, job in enumerate(chunk):
-            # The saliency is 0.8 MB per clip and the maps are built from the grids: do not keep it.
-            kept = {name: value[row] for name, value in outputs.items() if not name.startswith(SALIENCY)}
+            kept = {name: outputs[name][row] for name in read[job.item]}
             batch.outputs.setdefault(job.item, {})[job.clip, job.place] = kept
 
     def _check_deadline(self, batch: Batch, item: int) -> None:
@@ -206,6 +208,10 @@ def _deadline_unix(batch: Batch, options: RequestOptions) -> float:
 def _targets(request: Request, *, engine: Engine) -> tuple[int, ...]:
     """What to explain of each clip; a labels graph explains nothing and runs once."""
     return request.options.targets if engine.card.graph == EXPLAIN_GRAPH else (TOP_CLASS,)
+
+
+def _outputs_read(request: Request, *, engine: Engine) -> tuple[str, ...]:
+    return outputs_read(request.options) if engine.card.graph == EXPLAIN_GRAPH else engine.card.outputs
 
 
 def _class_or_top(job: _Job, done: Mapping[tuple[int, int], Outputs]) -> int:

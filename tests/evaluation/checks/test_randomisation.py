@@ -32,7 +32,7 @@ class Turned:
     def __init__(self, engine, change):
         self.card, self._engine, self._change = engine.card, engine, change
 
-    def run(self, clip_BTHWC, *, target_B):
+    def run(self, clip_BTHWC, *, target_B, outputs=None):
         return self._engine.run(self._change(clip_BTHWC), target_B=target_B)
 
 
@@ -114,7 +114,7 @@ def test_another_class_is_of_the_same_clip(found):
 
 def test_a_network_that_explains_every_class_alike_is_found_out(engine):
     class Deaf(Turned):
-        def run(self, clip_BTHWC, *, target_B):
+        def run(self, clip_BTHWC, *, target_B, outputs=None):
             return super().run(clip_BTHWC, target_B=np.ones_like(target_B))
 
     deaf = Deaf(engine, lambda clip: clip)

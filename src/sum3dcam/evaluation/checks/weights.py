@@ -102,8 +102,8 @@ def cascade(artifact: Path, *, seed: int, device: str, num_threads: int) -> Mapp
     rng = np.random.default_rng(seed)
     engines = {}
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "random.onnx"
         for stage in found:
+            path = Path(folder) / f"{stage.name}.onnx"
             permute(model, stage=stage, rng=rng)
             onnx.save(model, path)
             engines[stage.name] = load_engine(path, device=device, num_threads=num_threads)

@@ -7,13 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sum3dcam.artefact import read_extra
-from sum3dcam.contract import AOTI, BUILD_KEY, TOP_CLASS, Card
+from sum3dcam.contract import AOTI, BUILD_KEY, Card
 from sum3dcam.errors import ArtifactError
 from sum3dcam.hardware import cpu_features
-from sum3dcam.serving.engines.engine import file_sha256
+from sum3dcam.serving.engines.engine import file_sha256, try_one_clip
 from sum3dcam.serving.engines.torch_engine import TorchEngine, claim_device
 
 
@@ -43,7 +41,8 @@ def load(path: Path, *, card: Card, device: str, num_threads: int) -> TorchEngin
         return compiled(*(tensor.contiguous() for tensor in tensors))
 
     engine = TorchEngine(call, name=AOTI, card=card, device=device, sha256=file_sha256(path))
-    _check_card(engine)
+    # The file itself names neither shapes nor outputs.
+    try_one_clip(engine)
     return engine
 
 
@@ -65,12 +64,3 @@ def _check_build(path: Path, *, torch_version: str) -> None:
             f"{path.name} was compiled for instructions that this processor lacks; export it on a machine like this",
             got=sorted(features - cpu_features()),
         )
-
-
-def _check_card(engine: TorchEngine) -> None:
-    """Runs one clip of the card's shape: the file itself names neither shapes nor outputs."""
-    clip = np.zeros((1, *engine.card.clip_shape_THWC), np.uint8)
-    try:
-        engine.run(clip, target_B=np.array([TOP_CLASS]))
-    except Exception as error:
-        raise ArtifactError("the graph is not that of its card; export it again", got=str(error).strip()) from error

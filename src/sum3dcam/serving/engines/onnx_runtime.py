@@ -1,36 +1,51 @@
 """An .onnx artefact in ONNX Runtime."""
 
+from collections.abc import Callable, Collection
+from functools import lru_cache, partial
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
 from sum3dcam.contract import CLIP, ONNXRUNTIME, TARGET, Card
 from sum3dcam.errors import ArtifactError
-from sum3dcam.serving.engines.engine import Arrays, check_same, file_sha256, input_names
+from sum3dcam.serving.engines.engine import (
+    PARTS_KEPT,
+    Arrays,
+    check_same,
+    file_sha256,
+    input_names,
+    part_outputs,
+    try_one_clip,
+)
 
 _ERRORS_ONLY = 3
 
 
 class OnnxRuntimeEngine:
-    """A session on one device."""
+    """Sessions on one device, one for each part of the graph that is asked for: a session computes all it holds."""
 
     name = ONNXRUNTIME
 
-    def __init__(self, session: Any, *, card: Card, sha256: str) -> None:
+    def __init__(self, start: Callable[[tuple[str, ...]], Any], *, card: Card, provider: str, sha256: str) -> None:
         self.card = card
         self.sha256 = sha256
-        self.provider: str = session.get_providers()[0]
-        self._session = session
+        self.provider = provider
+        self._session = lru_cache(PARTS_KEPT)(start)
         self._inputs = input_names(card)
 
-    def run(self, clip_BTHWC: NDArray[np.uint8], *, target_B: NDArray[np.int64]) -> Arrays:
-        """The card's outputs by name; a labels graph ignores the target."""
+    def run(
+        self, clip_BTHWC: NDArray[np.uint8], *, target_B: NDArray[np.int64], outputs: Collection[str] | None = None
+    ) -> Arrays:
+        """As `Engine.run`."""
+        names = part_outputs(self.card, outputs)
         given = {CLIP: clip_BTHWC, TARGET: target_B}
-        outputs = self._session.run(self.card.outputs, {name: given[name] for name in self._inputs})
-        return dict(zip(self.card.outputs, outputs, strict=True))
+        values = self._session(names).run(names, {name: given[name] for name in self._inputs})
+        return dict(zip(names, values, strict=True))
 
 
 def load(path: Path, *, card: Card, device: str, num_threads: int) -> OnnxRuntimeEngine:
@@ -46,23 +61,55 @@ def load(path: Path, *, card: Card, device: str, num_threads: int) -> OnnxRuntim
             got=onnxruntime.get_available_providers(),
             allowed=provider,
         )
+    # Mapped, for parts that are asked for later: whatever becomes of the file's name until then.
+    with path.open("rb") as opened:
+        file = mmap(opened.fileno(), 0, access=ACCESS_READ)
+    graph = onnx.load_model_from_string(bytes(file)).graph
+    if not graph.node:
+        raise ArtifactError("onnxruntime cannot load the graph", got=f"{path.name} holds none")
+    check_same("inputs", got=[node.name for node in graph.input], card=input_names(card))
+    check_same("outputs", got=[node.name for node in graph.output], card=card.outputs)
+    clip_shape = [size.dim_value for size in graph.input[0].type.tensor_type.shape.dim][1:]
+    check_same("clip dimensions", got=clip_shape, card=card.clip_shape_THWC)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.log_severity_level = _ERRORS_ONLY
+    start = partial(_start, file, options=options, provider=(provider, provider_options))
+    engine = OnnxRuntimeEngine(start, card=card, provider=provider, sha256=file_sha256(path))
+    try_one_clip(engine)
+    return engine
+
+
+def _start(
+    file: mmap, outputs: tuple[str, ...], *, options: Any, provider: tuple[str, dict[str, str]]
+) -> onnxruntime.InferenceSession:
+    """A session with what these outputs need."""
     try:
-        session = onnxruntime.InferenceSession(
-            str(path), sess_options=options, providers=[(provider, provider_options)]
-        )
+        model = onnx.load_model_from_string(bytes(file))
+        _cut(model.graph, outputs=outputs)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), sess_options=options, providers=[provider])
     except Exception as error:
-        raise ArtifactError("onnxruntime cannot load the graph", got=f"{path.name}: {error}") from error
-    if session.get_providers()[0] != provider:
+        raise ArtifactError("onnxruntime cannot load the graph", got=str(error)) from error
+    if session.get_providers()[0] != provider[0]:
         raise ArtifactError(
-            f"the graph did not get the device asked for ({device})", got=session.get_providers(), allowed=provider
+            "the graph did not get the device asked for", got=session.get_providers(), allowed=provider[0]
         )
-    check_same("inputs", got=[node.name for node in session.get_inputs()], card=input_names(card))
-    check_same("outputs", got=[node.name for node in session.get_outputs()], card=card.outputs)
-    check_same("clip dimensions", got=session.get_inputs()[0].shape[1:], card=card.clip_shape_THWC)
-    return OnnxRuntimeEngine(session, card=card, sha256=file_sha256(path))
+    return session
+
+
+def _cut(graph: onnx.GraphProto, *, outputs: Collection[str]) -> None:
+    """Takes out what none of these outputs needs; nodes come after all that they read."""
+    needed = set(outputs)
+    for at in reversed(range(len(graph.node))):
+        node = graph.node[at]
+        if needed.isdisjoint(node.output):
+            del graph.node[at]
+        else:
+            needed.update(node.input)
+    for values in (graph.initializer, graph.output):
+        for at in reversed(range(len(values))):
+            if values[at].name not in needed:
+                del values[at]
 
 
 def _provider(device: str) -> tuple[str, dict[str, str]]:

@@ -3,7 +3,7 @@
 Of the run side, only this module and the engines that use it import torch, and only when one of them loads a file.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sum3dcam.contract import CLIP, TARGET, Card
 from sum3dcam.errors import ArtifactError
-from sum3dcam.serving.engines.engine import Arrays, input_names
+from sum3dcam.serving.engines.engine import Arrays, input_names, part_outputs
 
 
 class TorchEngine:
@@ -25,15 +25,18 @@ class TorchEngine:
         self._call = call
         self._inputs = input_names(card)
 
-    def run(self, clip_BTHWC: NDArray[np.uint8], *, target_B: NDArray[np.int64]) -> Arrays:
-        """The card's outputs by name; a labels graph ignores the target."""
+    def run(
+        self, clip_BTHWC: NDArray[np.uint8], *, target_B: NDArray[np.int64], outputs: Collection[str] | None = None
+    ) -> Arrays:
+        """As `Engine.run`; computes the whole graph and gives what is asked for."""
         import torch
 
         given = {CLIP: clip_BTHWC, TARGET: target_B}
         with torch.inference_mode():
-            outputs = self._call(*(torch.from_numpy(given[name]).to(self.provider) for name in self._inputs))
-        values = outputs if isinstance(outputs, tuple) else (outputs,)
-        return {name: value.cpu().numpy() for name, value in zip(self.card.outputs, values, strict=True)}
+            found = self._call(*(torch.from_numpy(given[name]).to(self.provider) for name in self._inputs))
+        values = zip(self.card.outputs, found if isinstance(found, tuple) else (found,), strict=True)
+        wanted = part_outputs(self.card, outputs)
+        return {name: value.cpu().numpy() for name, value in values if name in wanted}
 
 
 def claim_device(device: str, *, num_threads: int) -> None:
