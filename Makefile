@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve stop test check bench image clean
+.PHONY: help setup demo serve stop test check bench bench-gpu image clean
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -83,8 +83,17 @@ check: setup ## Lint, types, import rules, doctests, unit tests
 test: check ## `make check`, then everything slow: full-size networks, a training, the real TorchServe
 	$(BIN)/pytest -m 'e2e or slow' --durations=10
 
-bench: setup ## Time labels and maps of the engines and of their peers on this machine
-	$(BIN)/python benchmarks/engines.py --model $(MODEL) --peers --output build/bench/engines.json
+bench: setup model_store/$(MODEL).mar ## Ten minutes: engines, peers and a served model; what moved since benchmarks/results
+	$(BIN)/python benchmarks/engines.py --model $(MODEL) --peers --repeats 5 --output build/bench/engines-$(MODEL).json
+	$(BIN)/python benchmarks/engines.py --model resnext101 --peers --repeats 3 --output build/bench/engines-resnext101.json
+	$(BIN)/python benchmarks/serving.py --start model_store/$(MODEL).mar --input npy --load single-stream --load offline \
+		--seconds 3 --rounds 2 --minutes 4 --output build/bench/serving.json
+	$(BIN)/python benchmarks/report.py build/bench/engines-$(MODEL).json build/bench/engines-resnext101.json \
+		build/bench/serving.json --against benchmarks/results --page build/bench/report.html
+
+bench-gpu: setup ## The same for a GPU, with results for benchmarks/results; REQUIRE_GPU=1 fails where there is none
+	$(BIN)/python benchmarks/engines.py --device cuda:0 --model resnext101 --formats .onnx,.pt,.pt2 --peers --compiled \
+		--precisions fp32,bf16,fp16 --batch 1 --batch 32 --repeats 10 --output build/bench/engines-gpu.json
 
 image: ## Build the container image; VARIANT=gpu for CUDA
 	docker build $(if $(filter gpu,$(VARIANT)),--build-arg EXTRAS=gpu,--build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu) -t sum3dcam:$(or $(VARIANT),cpu) .

@@ -20,23 +20,27 @@ class Roof:
     bytes_per_second: float
 
 
-def measure_roof() -> Roof:
-    """Both roofs with the threads that torch has now."""
-    left, right = torch.rand(PRODUCT_SIZE, PRODUCT_SIZE), torch.rand(PRODUCT_SIZE, PRODUCT_SIZE)
+def measure_roof(device: str = "cpu", *, dtype: torch.dtype = torch.float32) -> Roof:
+    """Both roofs; on the CPU with the threads that torch has now."""
+    size = PRODUCT_SIZE if device == "cpu" else 4 * PRODUCT_SIZE
+    left, right = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
     product = torch.empty_like(left)
-    source = torch.rand(COPY_BYTES // 4)
+    source = torch.rand(COPY_BYTES // 4, device=device)
     target = torch.empty_like(source)
+    synchronize = (lambda: None) if device == "cpu" else torch.cuda.synchronize
     return Roof(
-        flop_per_second=2 * PRODUCT_SIZE**3 / _seconds(lambda: torch.mm(left, right, out=product)),
-        bytes_per_second=2 * COPY_BYTES / _seconds(lambda: target.copy_(source)),
+        flop_per_second=2 * size**3 / _seconds(lambda: torch.mm(left, right, out=product), synchronize),
+        bytes_per_second=2 * COPY_BYTES / _seconds(lambda: target.copy_(source), synchronize),
     )
 
 
-def _seconds(run: Callable[[], object]) -> float:
+def _seconds(run: Callable[[], object], synchronize: Callable[[], None]) -> float:
     samples = []
     for repeat in range(REPEATS + 1):
+        synchronize()
         began = time.perf_counter()
         run()
+        synchronize()
         if repeat:  # the first warms up
             samples.append(time.perf_counter() - began)
     return statistics.median(samples)

@@ -3,9 +3,10 @@
 import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,97 +15,185 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from sum3dcam.contract import LOGITS, TOP_CLASS, grid_name
+from sum3dcam.artefact import read_card
+from sum3dcam.attribution.grids import GRID_FORMULAS
+from sum3dcam.contract import EXPLAIN_GRAPH, LABELS_GRAPH, LOGITS, TOP_CLASS, Card, grid_name, output_names
 from sum3dcam.errors import ArtifactError
 from sum3dcam.export.archive import labels_path
-from sum3dcam.export.parity import autograd_answers
+from sum3dcam.export.joint import explain_graph, fold_weights, labels_graph
 from sum3dcam.export.prepare import Prepared
 from sum3dcam.models import Classifier
-from sum3dcam.serving.engines import LOADERS, load_engine
+from sum3dcam.serving.engines import LOADERS, Engine, load_engine
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.oracle import grad_cam
 
-LABELS, MAPS = "labels", "maps"
-# What the peers are asked for: Grad-CAM of each of these taps, which they compute one by one or at once.
+# What is asked for: logits; the two grids of all taps that Sum3DCAM is made of; Grad-CAM of layers 1 to 4, as of peers.
+LABELS, MAPS, LAYERS = "labels", "maps", "maps, layers 1-4"
 PEER_TAPS = ("layer1", "layer2", "layer3", "layer4")
 Answer = Mapping[str, NDArray[Any]]
+Module = TypeVar("Module", bound=nn.Module)
+PRECISIONS: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A program that answers (clips uint8 (B,T,H,W,C), targets int64 (B,)) with some of the graph's outputs.
-
-    `kind` is LABELS or MAPS.
-    """
+    """A program that answers (clips uint8 (B,T,H,W,C), targets int64 (B,)) with the outputs of its kind."""
 
     name: str
     kind: str
     run: Callable[[NDArray[np.uint8], NDArray[np.int64]], Answer]
+    precision: str = "fp32"
 
 
-def engine_subjects(artifacts: list[Path], *, num_threads: int) -> Iterator[Subject]:
-    """Every engine that runs one of the files and passed its gate, labels graph and explain graph."""
+def outputs_of(card: Card) -> Mapping[str, tuple[str, ...]]:
+    """The outputs of each kind that the card's network can be asked for."""
+    grids = {MAPS: tuple(grid_name(grid, tap) for tap in card.tap_names for grid in ("activation", "gradient"))}
+    if set(PEER_TAPS) <= set(card.tap_names):
+        grids[LAYERS] = tuple(grid_name("gradcam", tap) for tap in PEER_TAPS)
+    return {LABELS: (LOGITS,), **grids}
+
+
+def engine_subjects(artifacts: list[Path], *, device: str, num_threads: int) -> Iterator[Subject]:
+    """Every engine that runs one of the files and passed its gate, in each kind."""
     for path in artifacts:
         for engine_name in LOADERS[path.suffix]:
-            for kind, file in ((LABELS, labels_path(path)), (MAPS, path)):
+            for kind, wanted in outputs_of(read_card(path)).items():
+                file = labels_path(path) if kind == LABELS else path
                 try:
-                    engine = load_engine(file, device="cpu", num_threads=num_threads, engine=engine_name)
+                    engine = load_engine(file, device=device, num_threads=num_threads, engine=engine_name)
                 except ArtifactError as error:
                     print(f"left out: {engine_name} {kind}: {error}", file=sys.stderr)
                     continue
-                run = engine.run
-                yield Subject(engine.name, kind, lambda clips, targets, run=run: run(clips, target_B=targets))
+                yield Subject(engine.name, kind, partial(_engine_answer, engine, wanted))
 
 
-def eager_subjects(prepared: Prepared) -> Iterator[Subject]:
-    """Eager float32 torch with batch norms folded: forward; and forward with one backward to all taps at once."""
-    card, folded = prepared.card, fold(prepared)
+def _engine_answer(
+    engine: Engine, wanted: tuple[str, ...], clips: NDArray[np.uint8], targets: NDArray[np.int64]
+) -> Answer:
+    found = engine.run(clips, target_B=targets, outputs=wanted)
+    return {name: found[name] for name in wanted}
+
+
+def eager_subjects(prepared: Prepared, *, device: str, precision: str) -> Iterator[Subject]:
+    """Eager torch, batch norms folded: the forward; and the forward with one backward to the taps."""
+    folded = _channels_last(fold(prepared).to(device, PRECISIONS[precision]), device=device)
 
     def labels(clips: NDArray[np.uint8], targets: NDArray[np.int64]) -> Answer:
         with torch.inference_mode():
-            return {LOGITS: folded(torch.from_numpy(clips))[0].numpy()}
+            return {LOGITS: _numpy(folded(torch.from_numpy(clips).to(device))[0])}
 
-    def maps(clips: NDArray[np.uint8], targets: NDArray[np.int64]) -> Answer:
-        return autograd_answers(folded, torch.from_numpy(clips), torch.from_numpy(targets), card=card)
+    def maps(wanted: tuple[str, ...], clips: NDArray[np.uint8], targets: NDArray[np.int64]) -> Answer:
+        logits, activations = folded(torch.from_numpy(clips).to(device))
+        names = [name for name in activations if any(grid.endswith(f"_{name}") for grid in wanted)]
+        explained = logits.gather(1, torch.from_numpy(targets).to(device)[:, None]).sum()
+        gradients = torch.autograd.grad(explained, [activations[name] for name in names])
+        grids = {
+            grid_name(grid, name): formula(activations[name].detach(), gradient)
+            for name, gradient in zip(names, gradients, strict=True)
+            for grid, formula in GRID_FORMULAS.items()
+            if grid_name(grid, name) in wanted
+        }
+        return {name: _numpy(grids[name]) for name in wanted}
 
-    yield Subject("eager", LABELS, labels)
-    yield Subject("eager, one backward", MAPS, maps)
+    for kind, wanted in outputs_of(prepared.card).items():
+        run = labels if kind == LABELS else partial(maps, wanted)
+        yield Subject("eager" if kind == LABELS else "eager, one backward", kind, run, precision)
 
 
-def peer_subjects(prepared: Prepared) -> Iterator[Subject]:
+def compiled_subjects(prepared: Prepared, *, device: str, precision: str) -> Iterator[Subject]:
+    """The joint graph compiled by inductor, weights folded; on CUDA with CUDA graphs."""
+    dtype = PRECISIONS[precision]
+    made = replace(prepared, classifier=copy.deepcopy(prepared.classifier).to(dtype))
+    torch._dynamo.config.recompile_limit = 64  # programs, kinds and batch sizes share the code of _Chosen
+    mode = "max-autotune" if device.startswith("cuda") else "default"
+    for kind, wanted in outputs_of(made.card).items():
+        taps = tuple(tap for tap in made.card.taps if any(name.endswith(f"_{tap.name}") for name in wanted))
+        clip = made.example_clip()
+        graph = (
+            labels_graph(made.classifier, clip_BTHWC=clip)
+            if kind == LABELS
+            else fold_weights(explain_graph(made.classifier, taps=taps, clip_BTHWC=clip))
+        )
+        names = output_names(LABELS_GRAPH if kind == LABELS else EXPLAIN_GRAPH, taps)
+        _channels_last(graph.to(device), device=device)
+        chosen = torch.compile(_Chosen(graph, [names.index(name) for name in wanted]), mode=mode)
+        yield Subject("inductor", kind, partial(_compiled_answer, chosen, wanted, device), precision)
+
+
+class _Chosen(nn.Module):
+    """A graph of which only some outputs are wanted: the compiler leaves the rest out."""
+
+    def __init__(self, graph: nn.Module, places: list[int]) -> None:
+        super().__init__()
+        self.graph = graph
+        self.places = places
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        outputs = self.graph(*inputs)
+        return tuple(outputs[place] for place in self.places)
+
+
+def _compiled_answer(
+    chosen: Callable[..., Any],
+    wanted: tuple[str, ...],
+    device: str,
+    clips: NDArray[np.uint8],
+    targets: NDArray[np.int64],
+) -> Answer:
+    inputs = (torch.from_numpy(clips).to(device), torch.from_numpy(targets).to(device))
+    with torch.no_grad():
+        values = chosen(*inputs[: 1 if wanted == (LOGITS,) else 2])
+    return {name: _numpy(value) for name, value in zip(wanted, values, strict=True)}
+
+
+def _channels_last(module: Module, *, device: str) -> Module:
+    """The same module, with the weights that a GPU's convolutions like; on the CPU as it is."""
+    for weight in module.parameters():
+        if device != "cpu" and weight.dim() == 5:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
+    return module
+
+
+def _numpy(tensor: torch.Tensor) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = tensor.detach().float().cpu().numpy()
+    return found
+
+
+def peer_subjects(prepared: Prepared, *, device: str) -> Iterator[Subject]:
     """pytorch-grad-cam and captum over layers 1 to 4, as their manuals use them, on the same folded network."""
-    folded = fold(prepared)
+    folded = fold(prepared).to(device)
     base = getattr(folded.network, "base", folded.network)
     layers = {tap: base.get_submodule(tap) for tap in PEER_TAPS}
 
     def pytorch_grad_cam(clips: NDArray[np.uint8], targets: NDArray[np.int64]) -> Answer:
-        classes = _classes(folded, clips, targets)
+        classes = _classes(targets)
         found = grad_cam.grids(
             grad_cam.METHOD_OF_GRID["gradcam"],
             folded,
             layers=list(layers.values()),
-            clips_BTHWC=torch.from_numpy(clips),
+            clips_BTHWC=torch.from_numpy(clips).to(device),
             classes=classes.tolist(),
         )
         return {grid_name("gradcam", tap): grid for tap, grid in zip(layers, found, strict=True)}
 
     def captum(clips: NDArray[np.uint8], targets: NDArray[np.int64]) -> Answer:
-        classes = _classes(folded, clips, targets)
-        pixels = torch.from_numpy(clips).float()
+        classes = _classes(targets).to(device)
+        pixels = torch.from_numpy(clips).to(device).float()
         return {
             grid_name("gradcam", tap): LayerGradCam(lambda given: folded(given)[0], layer)
             .attribute(pixels, classes, relu_attributions=False)[:, 0]
             .detach()
+            .cpu()
             .numpy()
             for tap, layer in layers.items()
         }
 
-    yield Subject("pytorch-grad-cam, layers 1-4", MAPS, pytorch_grad_cam)
-    yield Subject("captum, layers 1-4", MAPS, captum)
+    yield Subject("pytorch-grad-cam", LAYERS, pytorch_grad_cam)
+    yield Subject("captum", LAYERS, captum)
 
 
-def _classes(folded: Classifier, clips: NDArray[np.uint8], targets: NDArray[np.int64]) -> torch.Tensor:
+def _classes(targets: NDArray[np.int64]) -> torch.Tensor:
     if (targets == TOP_CLASS).any():
         raise ValueError("the peers have no word for the top class; ask for classes")
     return torch.from_numpy(targets)

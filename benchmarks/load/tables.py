@@ -60,6 +60,18 @@ def _summary(report: Mapping[str, Any]) -> Table:
     return table
 
 
+def serving_shares(report: Mapping[str, Any]) -> dict[str, float]:
+    """Offline throughput over the predictor's own in process, by case; none for a server that was not started here."""
+    found, shares = report["serving"], {}
+    for case in (row for row in found["single_stream"] if row["model"] != NOOP):
+        own = [row["per_second"] for row in found["in_process"] if (row["payload"], row["input"]) == _key(case)[2:]]
+        rates = offline_rates(found, like=case)
+        if own and rates:
+            name = ", ".join(str(case[part]) for part in CASE)
+            shares[f"{name}: served / in process"] = statistics.median(rates) / statistics.median(own)
+    return shares
+
+
 def _parts(found: Mapping[str, Any]) -> Table:
     table = _table(
         "where a request's time goes, medians in ms",
