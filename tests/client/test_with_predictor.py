@@ -54,7 +54,7 @@ class MadeUpEngine:
         self.card = Card(**facts | changes)
         self.shapes: set[tuple[int, ...]] = set()
 
-    def run(self, clip_BTHWC: Any, *, target_B: Any) -> dict[str, Any]:
+    def run(self, clip_BTHWC: Any, *, target_B: Any, outputs: Any = None) -> dict[str, Any]:
         items = len(clip_BTHWC)
         self.shapes |= {clip.shape for clip in clip_BTHWC}
         outputs = {LOGITS: np.tile(np.array([0.0, 2.0], np.float32), (items, 1))}

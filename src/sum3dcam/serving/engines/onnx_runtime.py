@@ -1,9 +1,12 @@
 """An .onnx artefact in ONNX Runtime."""
 
-from collections.abc import Callable, Collection
+import os
+import weakref
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from functools import lru_cache, partial
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -61,33 +64,37 @@ def load(path: Path, *, card: Card, device: str, num_threads: int) -> OnnxRuntim
             got=onnxruntime.get_available_providers(),
             allowed=provider,
         )
-    # Mapped, for parts that are asked for later: whatever becomes of the file's name until then.
-    with path.open("rb") as opened:
-        file = mmap(opened.fileno(), 0, access=ACCESS_READ)
-    graph = onnx.load_model_from_string(bytes(file)).graph
+    _check_graph(path, card=card)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.log_severity_level = _ERRORS_ONLY
+    # Kept open for parts that are asked for later, whatever becomes of the file's name until then.
+    descriptor = os.open(path, os.O_RDONLY)
+    file = f"/proc/self/fd/{descriptor}"
+    start = partial(_start, file, card=card, options=options, provider=(provider, provider_options))
+    engine = OnnxRuntimeEngine(start, card=card, provider=provider, sha256=file_sha256(path))
+    weakref.finalize(engine, os.close, descriptor)
+    try_one_clip(engine)
+    return engine
+
+
+def _check_graph(path: Path, *, card: Card) -> None:
+    graph = onnx.load(path, load_external_data=False).graph
     if not graph.node:
         raise ArtifactError("onnxruntime cannot load the graph", got=f"{path.name} holds none")
     check_same("inputs", got=[node.name for node in graph.input], card=input_names(card))
     check_same("outputs", got=[node.name for node in graph.output], card=card.outputs)
     clip_shape = [size.dim_value for size in graph.input[0].type.tensor_type.shape.dim][1:]
     check_same("clip dimensions", got=clip_shape, card=card.clip_shape_THWC)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads
-    options.log_severity_level = _ERRORS_ONLY
-    start = partial(_start, file, options=options, provider=(provider, provider_options))
-    engine = OnnxRuntimeEngine(start, card=card, provider=provider, sha256=file_sha256(path))
-    try_one_clip(engine)
-    return engine
 
 
 def _start(
-    file: mmap, outputs: tuple[str, ...], *, options: Any, provider: tuple[str, dict[str, str]]
+    file: str, outputs: tuple[str, ...], *, card: Card, options: Any, provider: tuple[str, dict[str, str]]
 ) -> onnxruntime.InferenceSession:
     """A session with what these outputs need."""
     try:
-        model = onnx.load_model_from_string(bytes(file))
-        _cut(model.graph, outputs=outputs)
-        session = onnxruntime.InferenceSession(model.SerializeToString(), sess_options=options, providers=[provider])
+        with _part(file, outputs=outputs, card=card) as part:
+            session = onnxruntime.InferenceSession(part, sess_options=options, providers=[provider])
     except Exception as error:
         raise ArtifactError("onnxruntime cannot load the graph", got=str(error)) from error
     if session.get_providers()[0] != provider[0]:
@@ -95,6 +102,21 @@ def _start(
             "the graph did not get the device asked for", got=session.get_providers(), allowed=provider[0]
         )
     return session
+
+
+@contextmanager
+def _part(file: str, *, outputs: tuple[str, ...], card: Card) -> Iterator[str]:
+    """The file's name, or that of a smaller one: a session made from bytes would keep them."""
+    if outputs == card.outputs:
+        yield file
+        return
+    model = onnx.load(file, load_external_data=False)
+    _cut(model.graph, outputs=outputs)
+    with NamedTemporaryFile(suffix=".onnx") as part:
+        part.write(model.SerializeToString())
+        part.flush()
+        del model
+        yield part.name
 
 
 def _cut(graph: onnx.GraphProto, *, outputs: Collection[str]) -> None:
