@@ -51,6 +51,7 @@ HALF_TOLERANCE = 0.2
 MAPS_TOLERANCE = 2e-2
 CHECKED_CLIPS = 4
 WARM_UP = 2
+SETTLE_SECONDS = 0.05  # the threads of the program before still spin, in case there is more to do
 ARTIFACTS = Path("build/bench/artifacts")  # kept from run to run
 SEED = 7
 
@@ -203,6 +204,7 @@ def time_interleaved(
     timings = [Timing(subject, batch, []) for subject in subjects for batch in batch_sizes]
     for repeat in tqdm(range(-WARM_UP, repeats), desc="rounds", unit="round"):
         for timing in timings:
+            time.sleep(SETTLE_SECONDS)
             began = time.perf_counter()
             timing.subject.run(clips_NTHWC[: timing.batch], targets_N[: timing.batch])
             if repeat >= 0:
