@@ -61,6 +61,7 @@ NORMALISATIONS = ("clip", "frame")  # over what a map is divided by its maximum
 BOX_MODES = ("union", "largest", "all")
 TUBE_MODES = ("none", "linked", "smoothed")
 MAP_DTYPES = ("u8", "f16", "f32")
+COMPRESSIONS = ("none", "zlib")  # of the whole reply
 FORMATS = ("json", "safetensors")
 OPTION_KEYS = (
     "explain",
@@ -75,6 +76,7 @@ OPTION_KEYS = (
     "tubes",
     "map_dtype",
     "format",
+    "compression",
     "deadline_ms",
     "request_id",
     "traceparent",

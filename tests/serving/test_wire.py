@@ -61,3 +61,36 @@ def test_other_bytes_are_a_server_error(body: bytes) -> None:
 def test_not_a_number_never_travels() -> None:
     with pytest.raises(ValueError, match="JSON"):
         encode_reply({"score": float("nan")}, tensors={}, format="json", max_reply_bytes=100)
+
+
+@pytest.mark.parametrize("format", ["json", "safetensors"])
+def test_a_compressed_reply_is_read_like_any_other(format: str) -> None:
+    envelope = {"status": "ok", "filler": "x" * 300}
+    tensors = {} if format == "json" else {"maps": np.zeros((1, 1, 16, 112, 112), np.uint8)}
+    plain, packed = (
+        encode_reply(envelope, tensors=tensors, format=format, compression=how, max_reply_bytes=10**6).body
+        for how in ("none", "zlib")
+    )
+    assert len(packed) < len(plain) / 2
+    for body in (plain, packed):
+        found, arrays = wire.decode_reply(body)
+        assert found == envelope
+        assert {name: array.tolist() for name, array in arrays.items()} == {
+            name: array.tolist() for name, array in tensors.items()
+        }
+    with pytest.raises(ServerError, match="no reply"):
+        wire.decode_reply(packed[:-20])
+
+
+def test_a_header_of_376_bytes_is_not_taken_for_zlib() -> None:
+    for filler in range(400):
+        body = encode_reply(
+            {"status": "ok", "filler": "x" * filler},
+            tensors={"a": np.zeros(1)},
+            format="safetensors",
+            max_reply_bytes=10**6,
+        ).body
+        if body[:2] == b"\x78\x01":
+            assert wire.decode_reply(body)[0]["filler"] == "x" * filler
+            return
+    raise AssertionError("no header had that length")

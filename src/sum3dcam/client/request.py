@@ -29,6 +29,7 @@ class Options(TypedDict, total=False):
         tubes: "none", "linked" or "smoothed"; needs an explanation.
         map_dtype: "u8", "f16" or "f32".
         format: "json" or "safetensors".
+        compression: "none" or "zlib": half the bytes of maps for some milliseconds; undone by the client.
         deadline_ms: an item not begun by then is answered with an error, not computed.
         request_id: comes back in the reply.
         traceparent: the caller's place in a trace (W3C Trace Context), for the server's log.
@@ -46,6 +47,7 @@ class Options(TypedDict, total=False):
     tubes: str | None
     map_dtype: str | None
     format: str | None
+    compression: str | None
     deadline_ms: int | None
     request_id: str | None
     traceparent: str | None

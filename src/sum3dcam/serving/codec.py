@@ -1,7 +1,7 @@
 """The reply as a server sends it: bytes with their content type and HTTP status."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sum3dcam import wire
@@ -20,7 +20,14 @@ class Reply:
     http_status: int
 
 
-def encode_reply(envelope: Mapping[str, Any], *, tensors: wire.Tensors, format: str, max_reply_bytes: int) -> Reply:
+def encode_reply(
+    envelope: Mapping[str, Any],
+    *,
+    tensors: wire.Tensors,
+    format: str,
+    compression: str = "none",
+    max_reply_bytes: int,
+) -> Reply:
     """The envelope and its tensors in the format asked for.
 
     Raises:
@@ -31,6 +38,8 @@ def encode_reply(envelope: Mapping[str, Any], *, tensors: wire.Tensors, format: 
     else:
         body = wire.encode_safetensors(envelope, tensors=tensors)
         reply = Reply(body=body, content_type=SAFETENSORS_TYPE, http_status=OK)
+    if compression == "zlib":
+        reply = replace(reply, body=wire.compress(reply.body))
     if len(reply.body) > max_reply_bytes:
         raise TooLargeError(
             "the reply is beyond the server's max_response_size; ask for explain=grids or boxes, map_dtype=u8, fewer "

@@ -7,6 +7,7 @@ from typing import Any
 from sum3dcam.attribution.maps import METHODS, choose_taps
 from sum3dcam.contract import (
     BOX_MODES,
+    COMPRESSIONS,
     COORDINATES,
     DEFAULT_METHOD,
     EXPLAIN_MODES,
@@ -57,6 +58,7 @@ class RequestOptions:
     tubes: str
     map_dtype: str
     format: str
+    compression: str
     deadline_ms: int | None
     request_id: str | None
 
@@ -91,6 +93,7 @@ def parse_options(row: Row, *, card: Card) -> RequestOptions:
         tubes=_tubes(value("tubes", _one_of(TUBE_MODES), TUBE_MODES[0]), explain=explain),
         map_dtype=value("map_dtype", _one_of(MAP_DTYPES), MAP_DTYPES[0]),
         format=_format(texts.get("format"), explain=explain),
+        compression=value("compression", _one_of(COMPRESSIONS), COMPRESSIONS[0]),
         deadline_ms=value("deadline_ms", _deadline_ms, None),
         request_id=read_request_id(row),
     )

@@ -176,6 +176,7 @@ class Predictor:
             envelope,
             tensors=tensors,
             format=request.options.format,
+            compression=request.options.compression,
             max_reply_bytes=self._settings.max_reply_bytes,
         )
 
