@@ -24,7 +24,7 @@ COPY --from=build --chown=root:root /opt/sum3dcam /opt/sum3dcam
 WORKDIR /opt/sum3dcam
 ENV PATH=/opt/sum3dcam/.venv/bin:$PATH PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=passive
 USER 10001
-EXPOSE 8080 7070 8082 8083
+EXPOSE 8080 7070 8082 8083 8084
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
   CMD ["python", "-m", "sum3dcam.serving.launch", "status", "--run-dir", "/tmp/serve"]
 CMD ["python", "-m", "sum3dcam.serving.launch", "run", "--config", "build/pod.properties", "--run-dir", "/tmp/serve"]

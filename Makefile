@@ -19,7 +19,7 @@ CLIP ?= $(DEMO)/clip.mp4
 export OMP_WAIT_POLICY ?= passive
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1	/' | expand -t 10
 
 setup: $(VENV)/.$(EXTRAS)-done ## Make the virtual environment with the pinned dependencies
 
@@ -66,10 +66,11 @@ serve: setup model_store/$(MODEL).mar ## Serve all of model_store/ on HTTP 8080 
 stop: setup ## Stop the server that `make serve` started
 	$(BIN)/python -m sum3dcam.serving.launch stop
 
-# What the container serves with: as serve_config/config.properties, but inference and metrics listen on the pod's network.
+# What the container serves with: as serve_config/config.properties, but what clients, probes and scrapes ask listens
+# on the pod's network.
 build/pod.properties: serve_config/config.properties
 	mkdir -p build
-	sed -E '/^(inference|grpc_inference|metrics|exporter)_address=/s/127\.0\.0\.1/0.0.0.0/' $< > $@
+	sed -E '/^(inference|grpc_inference|metrics|exporter|health)_address=/s/127\.0\.0\.1/0.0.0.0/' $< > $@
 
 check: setup ## Lint, types, import rules, doctests, unit tests
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sum3dcam.serving.logs import log_as_json
+from sum3dcam.serving.occupancy import occupied
 from sum3dcam.serving.predictor import Predictor
 from sum3dcam.serving.telemetry import Telemetry, read_caller
 from sum3dcam.serving.worker import start_predictor
@@ -45,7 +46,8 @@ class Sum3DCamHandler:
         if self._started is None:
             raise RuntimeError("TorchServe calls initialize before handle")
         predictor, telemetry = self._started
-        answers = predictor.answer(data)
+        with occupied():
+            answers = predictor.answer(data)
         for item, (reply, _) in enumerate(answers):
             context.set_response_content_type(item, reply.content_type)
             context.set_response_status(code=reply.http_status, phrase=HTTPStatus(reply.http_status).phrase, idx=item)

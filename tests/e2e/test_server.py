@@ -110,6 +110,7 @@ def test_starts_and_stops_by_command_without_a_java_on_the_path(archive: Path, t
 
 def test_run_stays_until_told_and_leaves_nothing(archive: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sum3dcam.serving.launch", "run", str(archive), "--ports", "free"]
+    command += ["--notice-seconds", "0"]
     with subprocess.Popen([*command, "--run-dir", str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as shell:
         assert shell.stdout is not None
         assert shell.stdout.readline().startswith("serving mini on ")

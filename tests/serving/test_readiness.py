@@ -27,7 +27,7 @@ def test_reason_of_a_failed_start_is_told(
     text += "\njava.lang.InterruptedException: null\n\tat java.base\n"
     (tmp_path / "logs" / "console.log").write_text(text)
     server = Server(
-        pid=1, exporter_pid=2, ports=Ports(1, 2, 3, 4, 5, 6, 7), models=("m",), run_dir=tmp_path, temp_dir=tmp_path
+        pid=1, exporter_pid=2, ports=Ports(*range(1, 9)), models=("m",), run_dir=tmp_path, temp_dir=tmp_path
     )
     monkeypatch.setattr(readiness, "is_running", lambda server: True)
     with pytest.raises(ServerError, match="could not start") as caught:

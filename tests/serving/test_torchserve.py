@@ -36,16 +36,16 @@ def write_archive(tmp_path: Path) -> Callable[[str], Path]:
 def test_free_ports_differ() -> None:
     ports = torchserve.free_ports()
     numbers = {getattr(ports, name) for name in Ports.__dataclass_fields__}
-    assert len(numbers) == 7
+    assert len(numbers) == len(Ports.__dataclass_fields__)
 
 
 def test_other_ports_keep_the_configured_hosts() -> None:
     properties = {"inference_address": "http://0.0.0.0:80", "grpc_inference_port": "1"}
-    assert torchserve.configured_ports(properties) == Ports(80, 8081, 8082, 8083, 1, 7071, 9000)
-    changed = torchserve.port_properties(Ports(1, 2, 3, 4, 5, 6, 7), properties=properties)
+    assert torchserve.configured_ports(properties) == Ports(80, 8081, 8082, 8083, 8084, 1, 7071, 9000)
+    changed = torchserve.port_properties(Ports(*range(1, 9)), properties=properties)
     assert changed["inference_address"] == "http://0.0.0.0:1"
     assert changed["management_address"] == "http://127.0.0.1:2"
-    assert changed["exporter_address"] == "http://127.0.0.1:4"
+    assert changed["exporter_address"] == "http://127.0.0.1:5"
 
 
 def test_wrong_model_configuration_is_refused_before_the_start(
@@ -82,7 +82,7 @@ def test_another_process_under_the_servers_number_is_not_the_server(tmp_path: Pa
     server = Server(
         pid=os.getpid(),
         exporter_pid=os.getpid(),
-        ports=Ports(1, 2, 3, 4, 5, 6, 7),
+        ports=Ports(*range(1, 9)),
         models=("m",),
         run_dir=tmp_path,
         temp_dir=tmp_path / "temp",

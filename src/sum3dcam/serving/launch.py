@@ -11,11 +11,15 @@ from typing import Any
 import click
 
 from sum3dcam.errors import ServerError, Sum3DCamError
-from sum3dcam.serving import readiness, torchserve
+from sum3dcam.serving import drain, endpoint, readiness, torchserve
 from sum3dcam.serving.torchserve import Ports, Server
 
 _run_dir = click.option(
     "--run-dir", type=click.Path(path_type=Path), default=Path("build/serve"), help="Configuration, state and logs."
+)
+
+_drain_option = click.option(
+    "--drain-seconds", type=float, default=60.0, help="Longest wait for the answers to what is in flight."
 )
 
 
@@ -43,17 +47,14 @@ def _start_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def _started(
-    archives: tuple[Path, ...], *, model_store: Path, config: Path, ports: str, timeout_seconds: float, run_dir: Path
+    archives: tuple[Path, ...], *, model_store: Path, config: Path, ports: str, run_dir: Path
 ) -> Iterator[Server]:
-    """A server that can answer; whatever is raised from here on, it is stopped."""
+    """A server that starts; whatever is raised from here on, it is stopped."""
     try:
         server = torchserve.start(
             archives or sorted(model_store.glob("*.mar")), config=config, run_dir=run_dir, ports=_PORTS[ports]()
         )
         try:
-            readiness.wait_ready(server, timeout_seconds=timeout_seconds)
-            names = ", ".join(server.models)
-            click.echo(f"serving {names} on {server.url} and grpc {server.grpc_address} (pid {server.pid})")
             yield server
         except BaseException:
             torchserve.stop(server)
@@ -62,35 +63,71 @@ def _started(
         raise click.ClickException(str(error)) from error
 
 
+def _announce(server: Server, *, timeout_seconds: float) -> None:
+    """Says where the server is, once it can answer."""
+    readiness.wait_ready(server, timeout_seconds=timeout_seconds)
+    names = ", ".join(server.models)
+    click.echo(f"serving {names} on {server.url} and grpc {server.grpc_address} (pid {server.pid})")
+
+
 @main.command()
 @_start_options
-def start(archives: tuple[Path, ...], **options: Any) -> None:
+def start(archives: tuple[Path, ...], timeout_seconds: float, **options: Any) -> None:
     """Starts a server with ARCHIVES, or with all of the model store, and waits until it can answer."""
-    with _started(archives, **options):
-        pass
+    with _started(archives, **options) as server:
+        _announce(server, timeout_seconds=timeout_seconds)
 
 
 @main.command()
 @_start_options
-def run(archives: tuple[Path, ...], **options: Any) -> None:
-    """Like start, but stays: ends with the server, and stops it on SIGTERM or Ctrl-C. For containers."""
+@click.option("--canary-seconds", type=float, default=10.0, help="Between two canaries of /ready.")
+@click.option("--notice-seconds", type=float, default=5.0, help="Told to end: from not being ready to waiting.")
+@_drain_option
+def run(
+    archives: tuple[Path, ...],
+    timeout_seconds: float,
+    canary_seconds: float,
+    notice_seconds: float,
+    drain_seconds: float,
+    **options: Any,
+) -> None:
+    """Like start, but stays, and answers GET /live and /ready at the configuration's health_address. For containers.
+
+    Ends with the server. On SIGTERM or Ctrl-C it stops being ready, waits --notice-seconds for load balancers to see
+    that, then up to --drain-seconds for the answers to what is in flight, and stops the server; a second one stops it
+    at once.
+    """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    with _started(archives, **options) as server:
-        while torchserve.is_running(server):
-            time.sleep(1.0)
-        raise ServerError("TorchServe ended by itself; its logs say why", got=str(server.log_dir))
+    with _started(archives, **options) as server, endpoint.answering(server, canary_every_seconds=canary_seconds):
+        _announce(server, timeout_seconds=timeout_seconds)
+        try:
+            while torchserve.is_running(server):
+                time.sleep(1.0)
+        except (SystemExit, KeyboardInterrupt):
+            _drain(server, notice_seconds=notice_seconds, drain_seconds=drain_seconds)
+            raise
+        if not drain.is_draining(server):
+            raise ServerError("TorchServe ended by itself; its logs say why", got=str(server.log_dir))
+
+
+def _drain(server: Server, *, notice_seconds: float, drain_seconds: float) -> None:
+    click.echo(f"draining pid {server.pid}")
+    answered = drain.stop(server, notice_seconds=notice_seconds, in_flight_seconds=drain_seconds)
+    click.echo(
+        f"stopped pid {server.pid}" + ("" if answered else f", with requests unanswered after {drain_seconds} s")
+    )
 
 
 @main.command()
 @_run_dir
-def stop(run_dir: Path) -> None:
-    """Stops the server that was started from RUN_DIR; fine if there is none."""
+@_drain_option
+def stop(run_dir: Path, drain_seconds: float) -> None:
+    """Stops the server that was started from RUN_DIR, after what is in flight is answered; fine if there is none."""
     server = torchserve.load(run_dir)
     if server is None:
         click.echo("no server runs")
         return
-    torchserve.stop(server)
-    click.echo(f"stopped pid {server.pid}")
+    _drain(server, notice_seconds=0.0, drain_seconds=drain_seconds)
 
 
 @main.command()
@@ -100,7 +137,7 @@ def status(run_dir: Path) -> None:
     server = torchserve.load(run_dir)
     ready = server is not None and readiness.is_ready(server)
     for worker in readiness.workers(server) if server else ():
-        click.echo(f"{worker.model} worker {worker.pid} {worker.status} since {worker.start_time}")
+        click.echo(f"{worker.model} {worker.version} worker {worker.pid} {worker.status} since {worker.start_time}")
     click.echo("ready" if ready else "not ready")
     sys.exit(0 if ready else 1)
 

@@ -1,55 +1,38 @@
 """Whether a server can answer: its workers' state, since /ping says Healthy while they are dead."""
 
-import json
 import re
 import time
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
 
 from sum3dcam.errors import ServerError
+from sum3dcam.serving import management
+from sum3dcam.serving.management import Worker
 from sum3dcam.serving.torchserve import CONSOLE_LOG, Server, is_running
 
 POLL_SECONDS = 0.25
+READY = "READY"
 _DIED = "Backend worker process died."
 _ERROR = re.compile(r"[\w.]*(Error|Exception): ")
 _WORKER_SAYS = "MODEL_LOG - "
 _SAYS_NOTHING = "500 - Unknown exception"
 
 
-@dataclass(frozen=True)
-class Worker:
-    """A worker process as the management API tells it; a restart changes pid and start time."""
-
-    model: str
-    pid: int
-    status: str
-    start_time: str
-
-
 def workers(server: Server) -> tuple[Worker, ...]:
-    """The workers of all of the server's models; none while it starts."""
-    found = []
-    for model in server.models:
-        try:
-            with urllib.request.urlopen(f"{server.management_url}/models/{model}", timeout=5) as reply:
-                versions = json.load(reply)
-        except (urllib.error.URLError, OSError):
-            return ()
-        found += [
-            Worker(model=model, pid=worker["pid"], status=worker["status"], start_time=worker["startTime"])
-            for version in versions
-            for worker in version["workers"]
-        ]
-    return tuple(found)
+    """The workers of the default version of each model; none while the server starts."""
+    try:
+        found = [management.versions(server, model=model) for model in server.models]
+    except ServerError:
+        return ()
+    return tuple(worker for versions in found for version in versions for worker in version.workers)
+
+
+def are_ready(found: tuple[Worker, ...], *, models: tuple[str, ...]) -> bool:
+    """Whether every model has workers and all are ready."""
+    return {worker.model for worker in found} == set(models) and all(worker.status == READY for worker in found)
 
 
 def is_ready(server: Server) -> bool:
-    """Whether every model has workers and all are ready."""
-    found = workers(server)
-    return {worker.model for worker in found} == set(server.models) and all(
-        worker.status == "READY" for worker in found
-    )
+    """Whether every model can be answered."""
+    return are_ready(workers(server), models=server.models)
 
 
 def wait_ready(server: Server, *, timeout_seconds: float) -> None:

@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,6 +23,7 @@ from sum3dcam.serving.java import find_java_home
 from sum3dcam.serving.settings import CONFIG_VARIABLE, read_properties, read_settings
 
 STATE_FILE = "server.json"
+DRAINING_FILE = "draining"
 CONFIG_FILE = "config.properties"
 LOG_FOLDER = "logs"
 CONSOLE_LOG = "console.log"
@@ -33,18 +34,19 @@ STOP_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Ports:
-    """Where a server listens; `metrics` are TorchServe's own, `exporter` ours; `worker` names the workers' sockets."""
+    """Where a server listens; `metrics` are TorchServe's own, `health` and `exporter` ours; `worker` names sockets."""
 
     inference: int
     management: int
     metrics: int
+    health: int
     exporter: int
     grpc_inference: int
     grpc_management: int
     worker: int
 
 
-_ADDRESSES = {"inference": 8080, "management": 8081, "metrics": 8082, "exporter": 8083}
+_ADDRESSES = {"inference": 8080, "management": 8081, "metrics": 8082, "health": 8083, "exporter": 8084}
 _NUMBERS = {"grpc_inference_port": 7070, "grpc_management_port": 7071, "initial_worker_port": 9000}
 
 
@@ -68,6 +70,10 @@ class Server:
         return f"http://127.0.0.1:{self.ports.management}"
 
     @property
+    def health_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.health}"
+
+    @property
     def grpc_address(self) -> str:
         return f"127.0.0.1:{self.ports.grpc_inference}"
 
@@ -83,7 +89,7 @@ class Server:
 def free_ports() -> Ports:
     """Ports that nobody listens on now."""
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in Ports.__dataclass_fields__]
+        sockets = [stack.enter_context(socket.socket()) for _ in fields(Ports)]
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return Ports(*(one.getsockname()[1] for one in sockets))
@@ -118,6 +124,7 @@ def start(archives: Iterable[Path], *, config: Path, run_dir: Path, ports: Ports
     ports = ports or configured_ports(properties)
     _check_free(ports)
     shutil.rmtree(run_dir / LOG_FOLDER, ignore_errors=True)
+    (run_dir / DRAINING_FILE).unlink(missing_ok=True)
     (run_dir / LOG_FOLDER).mkdir(parents=True)
     properties |= {
         "model_store": str(paths[0].parent),
