@@ -132,9 +132,10 @@ def launch(*arguments: object, environment: dict[str, str] | None = None) -> Any
 
 def test_reply_tells_what_it_was_computed_with(server: Server, videos: list[bytes], http: Any) -> None:
     labels, explained = (json.loads(http(videos[0], {"explain": what}).body)["model"] for what in ("none", "boxes"))
-    # Labels come from whichever was faster at the export; OpenVINO does not pass with explain graphs.
-    assert (labels["engine"], labels["provider"]) in [("onnxruntime", "CPUExecutionProvider"), ("openvino", "CPU")]
-    assert (explained["engine"], explained["provider"]) == ("onnxruntime", "CPUExecutionProvider")
+    # Each comes from whichever engine was faster at the export.
+    engines = [("onnxruntime", "CPUExecutionProvider"), ("openvino", "CPU")]
+    assert (labels["engine"], labels["provider"]) in engines
+    assert (explained["engine"], explained["provider"]) in engines
     for model in (labels, explained):
         assert (model["name"], model["certified"]) == ("resnext-mini", True)
         assert len(model["artifact_sha256"]) == 64
