@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from load.inputs import Inputs
-from load.server import read_config
 from sum3dcam.contract import TOP_CLASS
 from sum3dcam.serving.answer import build_answer
+from sum3dcam.serving.archive import read_archive
 from sum3dcam.serving.codec import encode_reply
 from sum3dcam.serving.engines import load_engines
 from sum3dcam.serving.explanation import outputs_read
@@ -94,4 +94,4 @@ def unpacked(archive: Path) -> Iterator[InProcess]:
     with tempfile.TemporaryDirectory(prefix="sum3dcam-load-") as folder:
         with zipfile.ZipFile(archive) as packed:
             packed.extractall(folder)
-        yield InProcess(Path(folder), config=read_config(archive))
+        yield InProcess(Path(folder), config=read_archive(archive).config)

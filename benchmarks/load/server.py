@@ -1,12 +1,10 @@
 """The server under test: started here, with a model beside it that does nothing, or one that runs already."""
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +14,9 @@ from typing import Any
 import psutil
 import yaml
 
+from sum3dcam.digests import digest_path, seal_archive
 from sum3dcam.serving import readiness, torchserve
+from sum3dcam.serving.archive import read_archive
 from sum3dcam.serving.torchserve import Server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,8 +58,9 @@ def started(archive: Path, *, replies: Mapping[str, bytes]) -> Iterator[Target]:
     with tempfile.TemporaryDirectory(prefix="sum3dcam-load-") as folder:
         store = Path(folder) / "store"
         store.mkdir()
+        shutil.copy(digest_path(archive), store)
         served = Path(shutil.copy(archive, store))
-        config = read_config(archive)
+        config = read_archive(archive).config
         noop = pack_noop(store, replies=replies, config=config)
         server = torchserve.start(
             [served, noop], config=CONFIG, run_dir=Path(folder) / "run", ports=torchserve.free_ports()
@@ -69,14 +70,6 @@ def started(archive: Path, *, replies: Mapping[str, bytes]) -> Iterator[Target]:
             yield Target({"http": server.url, "grpc": server.grpc_address}, server=server, config=config)
         finally:
             torchserve.stop(server)
-
-
-def read_config(archive: Path) -> dict[str, Any]:
-    """The archive's model-config.yaml."""
-    with zipfile.ZipFile(archive) as packed:
-        manifest = json.loads(packed.read("MAR-INF/MANIFEST.json"))
-        config: dict[str, Any] = yaml.safe_load(packed.read(manifest["model"]["configFile"]))
-    return config
 
 
 def pack_noop(store: Path, *, replies: Mapping[str, bytes], config: Mapping[str, Any]) -> Path:
@@ -91,4 +84,6 @@ def pack_noop(store: Path, *, replies: Mapping[str, bytes], config: Mapping[str,
         command += ["--handler", str(HANDLER), "--config-file", str(model_config), "--export-path", str(store)]
         command += ["--extra-files", ",".join(str(path) for path in files)]
         subprocess.run(command, env={**os.environ, "TMPDIR": scratch}, check=True, capture_output=True)
-    return store / f"{NOOP}.mar"
+    packed = store / f"{NOOP}.mar"
+    seal_archive(packed)
+    return packed

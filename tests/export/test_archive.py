@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from sum3dcam.artefact import read_card
 from sum3dcam.contract import CARD_KEY, Card
+from sum3dcam.digests import SUMS, check_archive
 from sum3dcam.errors import ArtifactError
 from sum3dcam.export.archive import build_archive, labels_path
 
@@ -80,7 +81,8 @@ def test_archive_holds_both_graphs_handler_and_configuration(artifact: Path, tmp
         manifest = json.loads(archive.read("MAR-INF/MANIFEST.json"))["model"]
         assert archive.read(artifact.name) == artifact.read_bytes()
         assert archive.read(labels_path(artifact).name) == labels_path(artifact).read_bytes()
-    assert names == {artifact.name, labels_path(artifact).name, HANDLER.name, CONFIG.name, "MAR-INF/MANIFEST.json"}
+    packed = {artifact.name, labels_path(artifact).name, HANDLER.name, CONFIG.name}
+    assert names == {*packed, "MAR-INF/MANIFEST.json", SUMS}
     assert (manifest["modelName"], manifest["modelVersion"], manifest["handler"]) == ("served", "2.1", HANDLER.name)
     assert manifest["configFile"] == CONFIG.name
 
@@ -90,8 +92,8 @@ def test_nothing_but_the_archive_is_left_and_an_old_one_is_replaced(artifact: Pa
     store.mkdir()
     (store / "served.mar").write_bytes(b"old")
     build(artifact, store)
-    assert [path.name for path in store.iterdir()] == ["served.mar"]
-    assert zipfile.is_zipfile(store / "served.mar")
+    assert sorted(path.name for path in store.iterdir()) == ["served.mar", "served.mar.sha256"]
+    check_archive(store / "served.mar")
 
 
 def test_a_folder_of_the_models_name_in_tmp_survives(

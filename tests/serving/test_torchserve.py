@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from sum3dcam.digests import seal_archive
 from sum3dcam.errors import ArtifactError, ServerError
 from sum3dcam.serving import java, torchserve
 from sum3dcam.serving.launch import main
@@ -28,6 +29,7 @@ def write_archive(tmp_path: Path) -> Callable[[str], Path]:
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("MAR-INF/MANIFEST.json", json.dumps({"model": {"modelName": "m", "configFile": "c.yaml"}}))
             archive.writestr("c.yaml", model_config)
+        seal_archive(path)
         return path
 
     return write

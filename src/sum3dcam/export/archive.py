@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sum3dcam.artefact import read_card
 from sum3dcam.contract import EXPLAIN_GRAPH, LABELS_GRAPH, Card
+from sum3dcam.digests import digest_path, seal_archive
 from sum3dcam.errors import ArtifactError
 
 
@@ -37,7 +38,7 @@ def read_pair(artifact: Path) -> tuple[Card, Card]:
 
 
 def build_archive(artifact: Path, *, name: str, version: str, output: Path, handler: Path, config: Path) -> Path:
-    """Writes output/name.mar, replacing an older one in one step.
+    """Writes output/name.mar, replacing an older one in one step, and its digest beside it.
 
     Args:
         artifact: the explain graph; its labels graph lies beside it.
@@ -64,7 +65,10 @@ def build_archive(artifact: Path, *, name: str, version: str, output: Path, hand
             tmpdir=scratch,
         )
         archive = output / f"{name}.mar"
+        digest = seal_archive(Path(scratch) / archive.name)
+        # Between these two steps a server refuses the archive.
         (Path(scratch) / archive.name).replace(archive)
+        digest.replace(digest_path(archive))
     return archive
 
 

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
@@ -15,10 +14,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil  # type: ignore[import-untyped]
-import yaml  # type: ignore[import-untyped]
 
 from sum3dcam.errors import ArtifactError, ServerError
 from sum3dcam.serving import exporter
+from sum3dcam.serving.archive import read_archive
 from sum3dcam.serving.java import find_java_home
 from sum3dcam.serving.settings import CONFIG_VARIABLE, read_properties, read_settings
 
@@ -111,7 +110,7 @@ def start(archives: Iterable[Path], *, config: Path, run_dir: Path, ports: Ports
         ports: instead of the configured ones.
 
     Raises:
-        ArtifactError: no archive, or a wrong configuration in one or in config.
+        ArtifactError: no archive, one that is not what was packed, or a wrong configuration in one or in config.
         ServerError: a server runs from run_dir already, a port is taken, there is no Java, or TorchServe did not start.
     """
     running = load(run_dir)
@@ -202,17 +201,10 @@ def _read_archives(archives: list[Path], *, properties: Mapping[str, str]) -> tu
     """The archives' models; ArtifactError for what TorchServe would only notice, or not, after it has started."""
     if len({path.parent for path in archives}) != 1:
         raise ArtifactError("a server needs archives, all in one folder; make them with export/to_mar.py", got=archives)
-    models = []
-    for path in archives:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                manifest = json.loads(archive.read("MAR-INF/MANIFEST.json"))["model"]
-                model_config = yaml.safe_load(archive.read(manifest["configFile"]))
-                models.append(manifest["modelName"])
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, yaml.YAMLError) as error:
-            raise ArtifactError("not an archive of export/to_mar.py; pack it again", got=path.name) from error
-        read_settings(model_config, properties=properties)
-    return tuple(models)
+    read = [read_archive(path) for path in archives]
+    for archive in read:
+        read_settings(archive.config, properties=properties)
+    return tuple(archive.model for archive in read)
 
 
 def _check_free(ports: Ports) -> None:

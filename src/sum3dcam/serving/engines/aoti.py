@@ -9,9 +9,10 @@ from typing import Any
 
 from sum3dcam.artefact import read_extra
 from sum3dcam.contract import AOTI, BUILD_KEY, Card
+from sum3dcam.digests import file_sha256
 from sum3dcam.errors import ArtifactError
 from sum3dcam.hardware import cpu_features
-from sum3dcam.serving.engines.engine import file_sha256, try_one_clip
+from sum3dcam.serving.engines.engine import try_one_clip
 from sum3dcam.serving.engines.torch_engine import TorchEngine, claim_device
 
 

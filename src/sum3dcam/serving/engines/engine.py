@@ -1,9 +1,7 @@
 """What every engine is, and how its graph is held against its card."""
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from itertools import compress
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -83,12 +81,6 @@ def check_same(what: str, *, got: Sequence[object], card: Sequence[object]) -> N
         raise ArtifactError(
             f"the graph's {what} are not those of its card; export it again", got=list(got), allowed=list(card)
         )
-
-
-def file_sha256(path: Path) -> str:
-    """The digest by which a reply names its artefact."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def try_one_clip(engine: Engine) -> None:

@@ -15,12 +15,12 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from sum3dcam.contract import CLIP, ONNXRUNTIME, TARGET, Card
+from sum3dcam.digests import file_sha256
 from sum3dcam.errors import ArtifactError
 from sum3dcam.serving.engines.engine import (
     PARTS_KEPT,
     Arrays,
     check_same,
-    file_sha256,
     input_names,
     part_outputs,
     try_one_clip,

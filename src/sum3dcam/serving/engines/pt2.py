@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from sum3dcam.contract import CLIP, PT2, Card
+from sum3dcam.digests import file_sha256
 from sum3dcam.errors import ArtifactError
-from sum3dcam.serving.engines.engine import check_same, file_sha256, input_names
+from sum3dcam.serving.engines.engine import check_same, input_names
 from sum3dcam.serving.engines.torch_engine import TorchEngine, claim_device
 
 

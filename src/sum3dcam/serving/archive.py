@@ -1,0 +1,37 @@
+"""An archive of export/to_mar.py as a server reads it: what it serves, and how."""
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from sum3dcam.digests import check_archive
+from sum3dcam.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class Archive:
+    """`model` is the name under which it is served, `config` its model-config.yaml, not yet checked."""
+
+    path: Path
+    model: str
+    config: dict[str, Any]
+
+
+def read_archive(path: Path) -> Archive:
+    """Reads an archive, after its digests have been checked.
+
+    Raises:
+        ArtifactError: another file than was packed, or no archive of export/to_mar.py.
+    """
+    check_archive(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            manifest = json.loads(archive.read("MAR-INF/MANIFEST.json"))["model"]
+            config = yaml.safe_load(archive.read(manifest["configFile"]))
+            return Archive(path=path, model=manifest["modelName"], config=config)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, yaml.YAMLError) as error:
+        raise ArtifactError("not an archive of export/to_mar.py; pack it again", got=path.name) from error
