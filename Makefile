@@ -4,9 +4,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve stop test check bench bench-gpu image clean
+.PHONY: help setup demo serve stop test check triton-env bench bench-gpu audit image clean
 
 PYTHON ?= python3.11
+# Debian's: pytriton's own interpreter does not start under every 3.11.
+TRITON_PYTHON ?= /usr/bin/python3.11
 VENV ?= .venv
 # dev for working on it, gpu for a server with CUDA, nothing for a server without.
 EXTRAS ?= dev
@@ -19,7 +21,7 @@ CLIP ?= $(DEMO)/clip.mp4
 export OMP_WAIT_POLICY ?= passive
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1	/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 setup: $(VENV)/.$(EXTRAS)-done ## Make the virtual environment with the pinned dependencies
 
@@ -31,6 +33,8 @@ $(VENV)/.$(EXTRAS)-done: pyproject.toml constraints.txt
 # Beside what it needs here it asks for torchvision, built for CUDA only, and for a second OpenCV in the first one's folder.
 ifeq ($(EXTRAS),dev)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps grad-cam
+# Its types are read, not run: none of what it wants is needed, and some of it in other versions than ours.
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps kserve
 endif
 # onnxruntime and onnxruntime-gpu are one module in two builds: only one may be there.
 ifeq ($(EXTRAS),gpu)
@@ -72,6 +76,16 @@ build/pod.properties: serve_config/config.properties
 	mkdir -p build
 	sed -E '/^(inference|grpc_inference|metrics|exporter|health)_address=/s/127\.0\.0\.1/0.0.0.0/' $< > $@
 
+triton-env: build/triton-env/.done ## Make the environment of handlers/sum3dcam_triton.py (0.9 GB)
+
+build/triton-env/.done: serve_config/triton-requirements.txt
+	$(TRITON_PYTHON) -c 'import ensurepip' || { echo "$(TRITON_PYTHON) with venv not found: apt-get install python3.11-venv, or set TRITON_PYTHON"; exit 1; }
+	rm -rf $(@D)
+	$(TRITON_PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	echo $(CURDIR)/src > $(@D)/lib/python3.11/site-packages/sum3dcam.pth
+	touch $@
+
 check: setup ## Lint, types, import rules, doctests, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -95,6 +109,11 @@ bench: setup model_store/$(MODEL).mar ## Ten minutes: engines, peers and a serve
 bench-gpu: setup ## The same for a GPU, with results for benchmarks/results; REQUIRE_GPU=1 fails where there is none
 	$(BIN)/python benchmarks/engines.py --device cuda:0 --model resnext101 --formats .onnx,.pt,.pt2 --peers --compiled \
 		--precisions fp32,bf16,fp16 --batch 1 --batch 32 --repeats 10 --output build/bench/engines-gpu.json
+
+# --strict: what it cannot ask about fails, too; without it a registry that does not answer looks like one that knows nothing.
+audit: ## Ask PyPI for known vulnerabilities of every pinned package; needs the network
+	test -x build/audit-env/bin/pip-audit || { $(PYTHON) -m venv build/audit-env && build/audit-env/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1; }
+	build/audit-env/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt -r serve_config/triton-requirements.txt
 
 image: ## Build the container image; VARIANT=gpu for CUDA
 	docker build $(if $(filter gpu,$(VARIANT)),--build-arg EXTRAS=gpu,--build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu) -t sum3dcam:$(or $(VARIANT),cpu) .

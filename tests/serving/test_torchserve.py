@@ -27,7 +27,8 @@ def write_archive(tmp_path: Path) -> Callable[[str], Path]:
         path = tmp_path / "store" / "m.mar"
         path.parent.mkdir(exist_ok=True)
         with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("MAR-INF/MANIFEST.json", json.dumps({"model": {"modelName": "m", "configFile": "c.yaml"}}))
+            model = {"modelName": "m", "modelVersion": "1.0", "configFile": "c.yaml"}
+            archive.writestr("MAR-INF/MANIFEST.json", json.dumps({"model": model}))
             archive.writestr("c.yaml", model_config)
         seal_archive(path)
         return path

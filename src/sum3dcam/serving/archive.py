@@ -14,10 +14,11 @@ from sum3dcam.errors import ArtifactError
 
 @dataclass(frozen=True)
 class Archive:
-    """`model` is the name under which it is served, `config` its model-config.yaml, not yet checked."""
+    """`model` and `version` are those under which it is served, `config` its model-config.yaml, not yet checked."""
 
     path: Path
     model: str
+    version: str
     config: dict[str, Any]
 
 
@@ -31,7 +32,8 @@ def read_archive(path: Path) -> Archive:
     try:
         with zipfile.ZipFile(path) as archive:
             manifest = json.loads(archive.read("MAR-INF/MANIFEST.json"))["model"]
-            config = yaml.safe_load(archive.read(manifest["configFile"]))
-            return Archive(path=path, model=manifest["modelName"], config=config)
+            config = yaml.safe_load(archive.read(manifest["configFile"])) or {}
+            model, version = str(manifest["modelName"]), str(manifest["modelVersion"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, yaml.YAMLError) as error:
         raise ArtifactError("not an archive of export/to_mar.py; pack it again", got=path.name) from error
+    return Archive(path=path, model=model, version=version, config=config)
