@@ -119,4 +119,4 @@ image: ## Build the container image; VARIANT=gpu for CUDA
 	docker build $(if $(filter gpu,$(VARIANT)),--build-arg EXTRAS=gpu,--build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu) -t sum3dcam:$(or $(VARIANT),cpu) .
 
 clean: ## Remove what was built, but not the virtual environment
-	rm -rf build model_store/*.mar .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf build model_store/*.mar* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

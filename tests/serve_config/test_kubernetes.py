@@ -166,6 +166,11 @@ def test_memory_holds_every_decoder_at_its_limit_and_two_gibibytes_beside(overla
     assert int(limit.removesuffix("Gi")) * GIB >= decoders + 2 * GIB
 
 
+def test_only_pods_of_the_gpu_overlay_ask_for_one_gpu() -> None:
+    asked = {overlay: container(overlay)["resources"]["limits"].get("nvidia.com/gpu") for overlay in OVERLAYS}
+    assert asked == {"cpu": None, "gpu": "1"}
+
+
 def test_probes_ask_the_health_endpoint() -> None:
     asked = {name: container()[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")}
     ready, live = ({"path": path, "port": "health"} for path in ("/ready", "/live"))
