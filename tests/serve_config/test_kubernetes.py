@@ -103,8 +103,11 @@ def test_kustomize_renders_the_same(overlay: str) -> None:
 
 def test_ports_are_the_servers() -> None:
     objects = rendered("cpu")
-    named = {"http": PORTS.inference, "grpc": PORTS.grpc_inference, "health": PORTS.health}
+    scraped = {"metrics": PORTS.metrics, "exporter": PORTS.exporter}
+    named = {"http": PORTS.inference, "grpc": PORTS.grpc_inference, "health": PORTS.health, **scraped}
     assert {port["name"]: port["containerPort"] for port in container()["ports"]} == named
+    annotations = objects["Deployment/sum3dcam"]["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["prometheus.io/port"] == str(PORTS.exporter)
     service = {
         port["name"]: (port["port"], port["targetPort"]) for port in objects["Service/sum3dcam"]["spec"]["ports"]
     }
@@ -112,8 +115,8 @@ def test_ports_are_the_servers() -> None:
     for name in service:
         text = json.dumps(objects[f"Ingress/sum3dcam-{name}"]["spec"])
         assert set(re.findall(r'"port": \{"name": "(\w+)"\}', text)) == {name}
-    (rule,) = objects["NetworkPolicy/sum3dcam"]["spec"]["ingress"]
-    assert {port["port"] for port in rule["ports"]} == set(service)
+    rules = objects["NetworkPolicy/sum3dcam"]["spec"]["ingress"]
+    assert [{port["port"] for port in rule["ports"]} for rule in rules] == [set(service), set(scraped)]
     exposed = re.search(r"^EXPOSE (.*)$", (ROOT / "Dockerfile").read_text(), re.M)
     assert exposed is not None
     assert {int(port) for port in exposed[1].split()} == set(named.values())
