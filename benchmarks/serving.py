@@ -29,8 +29,8 @@ from load.server import Target, started
 from load.tables import serving_tables
 from rich.console import Console
 
-from sum3dcam.client.connection import connect
-from sum3dcam.client.request import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_MODEL
+from sum3dcam.client.connection import Connection, connect
+from sum3dcam.client.settings import DEFAULT_MODEL
 from sum3dcam.contract import Card
 from sum3dcam.evaluation.provenance import machine, versions
 
@@ -149,13 +149,8 @@ def _clip(card: Card) -> dict[str, int]:
 
 @contextmanager
 def _running(addresses: Mapping[str, str], model: str) -> Iterator[Setup]:
-    with connect(
-        url=addresses.get(HTTP),
-        address=None if HTTP in addresses else addresses[GRPC],
-        model=model,
-        timeout=60,
-        max_message_bytes=DEFAULT_MAX_MESSAGE_BYTES,
-    ) as client:
+    over = {"urls": (addresses[HTTP],)} if HTTP in addresses else {"addresses": (addresses[GRPC],)}
+    with connect(Connection(**over, model=model, timeout=60)) as client:
         said = client.predict(make_inputs(VIDEO, **PROBE).data(0)).model
     yield Target(addresses), {key: said[key] for key in ("num_frames", "size_px")}, None
 

@@ -14,7 +14,7 @@ from load.traffic import OK, Answer
 from sum3dcam.client.http import PATH
 from sum3dcam.client.inference_pb2 import PredictionsRequest
 from sum3dcam.client.inference_pb2_grpc import InferenceAPIsServiceStub
-from sum3dcam.client.request import DEFAULT_MAX_MESSAGE_BYTES
+from sum3dcam.client.settings import DEFAULT_MAX_MESSAGE_BYTES
 
 HTTP, GRPC = "http", "grpc"
 TIMEOUT_SECONDS = 60.0

@@ -81,6 +81,8 @@ OPTION_KEYS = (
     "request_id",
     "traceparent",
 )
+# A `deadline_ms` below this is a duration; from here on (September 2001 in milliseconds) a Unix time.
+UNIX_TIME_FROM_MS = 10**12
 
 # The reply.
 ENVELOPE_KEY = "envelope"  # the safetensors metadata entry that carries the JSON envelope

@@ -109,6 +109,13 @@ class DeadlineExceededError(RequestError):
     http_status = 504
 
 
+class UnauthorizedError(RequestError):
+    """Seen by a client: the API key or the client certificate is missing or not accepted."""
+
+    code = "unauthorized"
+    http_status = 401
+
+
 class ArtifactError(Sum3DCamError):
     """An artefact that cannot be served: no card, another contract version, graph and card disagree."""
 
@@ -141,11 +148,29 @@ class OverloadedError(ServerError):
     http_status = 503
 
 
+class WorkerDiedError(ServerError):
+    """Seen by a client: the worker died with the request, or with another of its batch."""
+
+    code = "worker_died"
+
+
 class UnreachableError(ServerError):
-    """Seen by a client: no answer at all (refused, reset, timed out)."""
+    """Seen by a client: no answer at all; its leaves say how far the request came, itself that time ran out."""
 
     code = "unreachable"
     http_status = 503
+
+
+class RefusedError(UnreachableError):
+    """Seen by a client: there was no connection, so the request was not sent."""
+
+    code = "refused"
+
+
+class LostError(UnreachableError):
+    """Seen by a client: the connection was lost before the answer; the request may have been computed."""
+
+    code = "lost"
 
 
 def _leaves(root: type[Sum3DCamError]) -> Mapping[str, type[Sum3DCamError]]:

@@ -1,15 +1,19 @@
 """A scripted server on each transport, replies written by hand from the contract, and small real videos."""
 
+import asyncio
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -20,8 +24,9 @@ import pytest
 from safetensors.numpy import save
 
 from sum3dcam.client import inference_pb2, inference_pb2_grpc
-from sum3dcam.client.grpc import GrpcClient
-from sum3dcam.client.http import HttpClient
+from sum3dcam.client.grpc import AsyncGrpcClient, GrpcClient
+from sum3dcam.client.http import AsyncHttpClient, HttpClient
+from sum3dcam.client.prediction import Prediction
 from sum3dcam.contract import CONTRACT_VERSION
 
 CLIP_LENGTH = 4
@@ -35,6 +40,9 @@ class Script:
     http_failure: tuple[int, bytes] | None = None
     grpc_failure: tuple[grpc.StatusCode, str] | None = None
     delay_seconds: float = 0.0
+    pieces: int = 1  # HTTP alone: the reply comes in so many, delay_seconds before each
+    api_key: str | None = None
+    on_request: Callable[[], None] = lambda: None
     model: str = ""
     requests: list[dict[str, bytes]] = field(default_factory=list)
     connections: set[str] = field(default_factory=set)
@@ -43,6 +51,7 @@ class Script:
         self.model = model
         self.requests.append(entries)
         self.connections.add(peer)
+        self.on_request()
         time.sleep(self.delay_seconds)
 
 
@@ -59,14 +68,18 @@ class _Http(BaseHTTPRequestHandler):
         model = options.pop("model_name").decode()
         self.script.seen(model, {**options, "data": data}, peer=str(self.client_address))
         status, body = self.script.http_failure or (200, self.script.reply)
-        if status == 0:  # hang up without a word
-            self.close_connection = True
-            return
+        if self.headers["x-api-key"] != self.script.api_key:
+            status, body = 401, b"<html>Unauthorized"
         try:
             self.send_response(status)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            length = -(-len(body) // self.script.pieces)
+            for start in range(0, len(body), max(length, 1)):
+                self.wfile.write(body[start : start + length])
+                self.wfile.flush()
+                if self.script.pieces > 1:
+                    time.sleep(self.script.delay_seconds)
         except (BrokenPipeError, ConnectionResetError):
             pass  # the client had enough
 
@@ -80,55 +93,130 @@ class _Servicer(inference_pb2_grpc.InferenceAPIsServiceServicer):
 
     def Predictions(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.script.seen(request.model_name, dict(request.input), peer=context.peer())
+        if dict(context.invocation_metadata()).get("x-api-key") != self.script.api_key:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "Unauthorized")
         if self.script.grpc_failure is not None:
             context.abort(*self.script.grpc_failure)
         return inference_pb2.PredictionResponse(prediction=self.script.reply)
 
 
-@dataclass
+class Awaited:
+    """An asynchronous client behind the face of a waiting one."""
+
+    def __init__(self, kind: type[AsyncHttpClient] | type[AsyncGrpcClient], address: Any, settings: Any) -> None:
+        async def make() -> AsyncHttpClient | AsyncGrpcClient:
+            return kind(address, **settings)
+
+        self._runner = asyncio.Runner()
+        self._client = self._runner.run(make())
+
+    def predict(self, data: bytes, **options: Any) -> Prediction:
+        return self._runner.run(self._client.predict(data, **options))
+
+    def __enter__(self) -> "Awaited":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._runner.run(self._client.close())
+        self._runner.close()
+
+
+@dataclass(frozen=True)
 class Fake:
     """A running fake server and how to reach it."""
 
     transport: str
-    address: str
+    port: int
     script: Script
+    scheme: str
+    style: str = "waiting"
 
-    def client(self, **settings: Any) -> HttpClient | GrpcClient:
-        kinds: dict[str, type[HttpClient] | type[GrpcClient]] = {"http": HttpClient, "grpc": GrpcClient}
-        return kinds[self.transport](self.address, **settings)
+    @property
+    def address(self) -> str:
+        return f"{self.scheme}127.0.0.1:{self.port}"
+
+    def client(self, *others: "Fake", **settings: Any) -> Any:
+        """A client of this server, and of others in turn with it."""
+        addresses = [self.address, *(other.address for other in others)]
+        if self.style == "awaited":
+            kinds = {"http": AsyncHttpClient, "grpc": AsyncGrpcClient}
+            return Awaited(kinds[self.transport], addresses, settings)
+        return {"http": HttpClient, "grpc": GrpcClient}[self.transport](addresses, **settings)
 
     @property
     def flag(self) -> str:
         return {"http": "--url", "grpc": "--grpc"}[self.transport]
 
 
-def _serve_http() -> Iterator[Fake]:
+@dataclass(frozen=True)
+class Identity:
+    """A server's certificate, and whose clients' it asks for; None for no one's."""
+
+    key: bytes
+    chain: bytes
+    clients_ca: bytes | None
+
+
+@contextmanager
+def _serve_http(identity: Identity | None) -> Iterator[Fake]:
     script = Script()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Http,), {"script": script}))
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that hangs up is no news
+    if identity is not None:
+        server.socket = _context(identity).wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    yield Fake("http", f"http://127.0.0.1:{server.server_address[1]}", script)
+    yield Fake("http", server.server_address[1], script, "http://" if identity is None else "https://")
     server.shutdown()
     server.server_close()
     thread.join()
 
 
-def _serve_grpc() -> Iterator[Fake]:
+def _context(identity: Identity) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with NamedTemporaryFile() as pem:
+        pem.write(identity.key + identity.chain)
+        pem.flush()
+        context.load_cert_chain(pem.name)
+    if identity.clients_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=identity.clients_ca.decode())
+    return context
+
+
+@contextmanager
+def _serve_grpc(identity: Identity | None) -> Iterator[Fake]:
     script = Script()
     unlimited = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
     with ThreadPoolExecutor(max_workers=4) as pool:
         server = grpc.server(pool, options=unlimited)
         inference_pb2_grpc.add_InferenceAPIsServiceServicer_to_server(_Servicer(script), server)
-        port = server.add_insecure_port("127.0.0.1:0")
+        if identity is None:
+            port = server.add_insecure_port("127.0.0.1:0")
+        else:
+            credentials = grpc.ssl_server_credentials(
+                [(identity.key, identity.chain)],
+                root_certificates=identity.clients_ca,
+                require_client_auth=identity.clients_ca is not None,
+            )
+            port = server.add_secure_port("127.0.0.1:0", credentials)
         server.start()
-        yield Fake("grpc", f"127.0.0.1:{port}", script)
+        yield Fake("grpc", port, script, "" if identity is None else "grpcs://")
         server.stop(grace=None).wait()
 
 
 @pytest.fixture(params=["http", "grpc"])
-def fake(request: pytest.FixtureRequest) -> Iterator[Fake]:
+def serve(request: pytest.FixtureRequest) -> Iterator[Callable[..., Fake]]:
+    """Starts fake servers, all of one transport; a test runs once per transport."""
+    kind = {"http": _serve_http, "grpc": _serve_grpc}[request.param]
+    with ExitStack() as running:
+        yield lambda identity=None: running.enter_context(kind(identity))
+
+
+@pytest.fixture
+def fake(serve: Callable[..., Fake]) -> Fake:
     """A fake server, once per transport."""
-    yield from {"http": _serve_http, "grpc": _serve_grpc}[request.param]()
+    return serve()
 
 
 def make_envelope(

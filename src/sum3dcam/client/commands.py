@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sum3dcam.client.colormaps import COLORMAPS, DEFAULT_COLORMAP
-from sum3dcam.client.connection import connect, limit_options, read_video, server_options
+from sum3dcam.client.connection import Connection, connect, connection_options, read_video
 from sum3dcam.client.request import Options
 from sum3dcam.contract import BOX_MODES, COORDINATES, EXPLAIN_MODES, NORMALISATIONS, TUBE_MODES
 from sum3dcam.errors import Sum3DCamError
@@ -35,7 +35,7 @@ class Outcome:
 
 @click.command()
 @click.argument("videos", nargs=-1, required=True, metavar="VIDEO...", type=click.Path(path_type=Path))
-@server_options
+@connection_options
 @click.option("--explain", type=click.Choice(EXPLAIN_MODES), help="How much to explain.  [default: none]")
 @click.option("--method", help="Attribution method, such as sum3dcam or gradcam.")
 @click.option("--taps", metavar="TAP,TAP", help="Layers to explain from.  [default: all]")
@@ -64,15 +64,13 @@ class Outcome:
     help="Write the reply; for several videos an object keyed by video.",
 )
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Videos asked for at a time.")
-@limit_options
 @click.pass_context
 def predict(
     context: click.Context,
+    /,
     *,
     videos: tuple[Path, ...],
-    url: str | None,
-    address: str | None,
-    model: str,
+    connection: Connection,
     explain: str | None,
     method: str | None,
     taps: str | None,
@@ -88,8 +86,6 @@ def predict(
     colormap: str,
     json_path: Path | None,
     jobs: int,
-    timeout: float,
-    max_message_bytes: int,
 ) -> None:
     """Ask a server what happens in videos, and where it sees it.
 
@@ -112,12 +108,12 @@ def predict(
     overlays = output_paths(overlay, videos=videos, suffix=".mp4", option="--overlay")
     sheets = output_paths(sheet, videos=videos, suffix=".png", option="--contact-sheet")
 
-    with connect(url=url, address=address, model=model, timeout=timeout, max_message_bytes=max_message_bytes) as client:
+    with connect(connection) as client:
 
         def ask(position: int) -> Outcome:
             video = videos[position]
             draw = _drawing(video, overlay=overlays[position], sheet=sheets[position], colormap=colormap)
-            return ask_one(client, video, options=options, max_message_bytes=max_message_bytes, then=draw)
+            return ask_one(client, video, options=options, max_message_bytes=connection.max_message_bytes, then=draw)
 
         outcomes = _in_parallel(ask, len(videos), jobs=jobs)
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from sum3dcam.client.colormaps import COLORMAPS, DEFAULT_COLORMAP
-from sum3dcam.client.connection import connect, limit_options, read_video, server_options
+from sum3dcam.client.connection import Connection, connect, connection_options, read_video
 from sum3dcam.contract import BOX_MODES
 
 
@@ -19,7 +19,7 @@ from sum3dcam.contract import BOX_MODES
     type=click.Path(path_type=Path, dir_okay=False),
     help="A sheet of eight frames (.png, .jpg), or the panels side by side and moving (.webp, .mp4).",
 )
-@server_options
+@connection_options
 @click.option("--clip", "clip_index", type=click.IntRange(0), default=0, show_default=True, help="Which clip, from 0.")
 @click.option(
     "--target",
@@ -38,18 +38,13 @@ from sum3dcam.contract import BOX_MODES
     show_default=True,
     help="Of .webp and .mp4: 0.25 plays four times as slowly.",
 )
-@limit_options
 def figure(
     *,
     video: Path,
     output: Path,
-    url: str | None,
-    address: str | None,
-    model: str,
+    connection: Connection,
     colormap: str,
     speed: float,
-    timeout: float,
-    max_message_bytes: int,
     **options: Any,
 ) -> None:
     """Lay side by side how one clip of a video is explained: by each layer's 3DCAM, their sum, Grad-CAM, for the best
@@ -65,9 +60,9 @@ def figure(
     find_format(output)
     if output.resolve() == video.resolve():
         raise click.UsageError(f"--output {output} would overwrite the video.")
-    data = read_video(video, max_message_bytes=max_message_bytes)
+    data = read_video(video, max_message_bytes=connection.max_message_bytes)
     with (
-        connect(url=url, address=address, model=model, timeout=timeout, max_message_bytes=max_message_bytes) as client,
+        connect(connection) as client,
         Console(stderr=True).status("asking and drawing"),
     ):
         comparison = ask_comparison(client, data, **options)

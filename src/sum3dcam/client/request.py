@@ -5,12 +5,6 @@ from typing import TypedDict
 
 from sum3dcam.errors import TooLargeError
 
-DEFAULT_MODEL = "resnext-mini"
-# Longer than the server gives a worker for a batch (responseTimeout): its own answer comes first.
-DEFAULT_TIMEOUT_SECONDS = 360.0
-# One number for what goes out and what comes back, on both transports.
-DEFAULT_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-
 
 class Options(TypedDict, total=False):
     """The request's options. One that is left out, or None, is not sent: the server's default holds.

@@ -33,8 +33,6 @@ DEFAULT_TOP_K = 5
 MAX_EXPLAINED = 10
 TOP = "top"
 MAX_REQUEST_ID_CHARACTERS = 128
-# A deadline below this is a duration; from here on (September 2001 in milliseconds) a Unix time.
-UNIX_TIME_FROM_MS = 10**12
 
 
 @dataclass(frozen=True)

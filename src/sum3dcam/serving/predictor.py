@@ -10,14 +10,14 @@ from itertools import chain
 
 import numpy as np
 
-from sum3dcam.contract import EXPLAIN_GRAPH, LOGITS, TOP_CLASS
+from sum3dcam.contract import EXPLAIN_GRAPH, LOGITS, TOP_CLASS, UNIX_TIME_FROM_MS
 from sum3dcam.errors import DeadlineExceededError, RequestError, Sum3DCamError
 from sum3dcam.serving.answer import build_answer
 from sum3dcam.serving.batch import Batch, Outputs
 from sum3dcam.serving.codec import Reply, encode_reply
 from sum3dcam.serving.engines import Engine
 from sum3dcam.serving.explanation import outputs_read
-from sum3dcam.serving.options import UNIX_TIME_FROM_MS, RequestOptions, Row, read_request_id, read_trace
+from sum3dcam.serving.options import RequestOptions, Row, read_request_id, read_trace
 from sum3dcam.serving.report import COMPUTE, ENCODE, Report
 from sum3dcam.serving.request import PendingRequest, Request, begin_request, frame_spec
 from sum3dcam.serving.settings import Settings
