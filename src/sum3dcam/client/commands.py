@@ -1,36 +1,23 @@
-"""The command `sum3dcam predict`: asks a server about videos, prints, and writes overlays and JSON."""
+"""The command `sum3dcam predict`: asks a server about videos, prints, and writes overlays, JSON and CSV."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from sum3dcam.client.colormaps import COLORMAPS, DEFAULT_COLORMAP
-from sum3dcam.client.connection import Connection, connect, connection_options, read_video
-from sum3dcam.client.request import Options
+from sum3dcam.client.connection import Connection, connect, connection_options
+from sum3dcam.client.request import Options, option_texts
 from sum3dcam.contract import BOX_MODES, COORDINATES, EXPLAIN_MODES, NORMALISATIONS, TUBE_MODES
-from sum3dcam.errors import Sum3DCamError
 
 if TYPE_CHECKING:
-    from sum3dcam.client.grpc import GrpcClient
-    from sum3dcam.client.http import HttpClient
+    from sum3dcam.client.batch import Outcome
     from sum3dcam.client.prediction import Prediction
 
 WITH_MAPS = ("maps", "grids")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one video: the answer without its tensors, the error, or both if only the drawing failed."""
-
-    video: Path
-    envelope: Mapping[str, Any]
-    prediction: "Prediction | None"
-    error: Sum3DCamError | None
 
 
 @click.command()
@@ -48,6 +35,7 @@ class Outcome:
 @click.option("--threshold", type=float, help="Boxes hold what reaches this share of the clip's highest map value.")
 @click.option("--box-mode", type=click.Choice(BOX_MODES), help="Which boxes of a frame to answer.")
 @click.option("--tubes", type=click.Choice(TUBE_MODES), help="Link the boxes over the frames.  [default: none]")
+@click.option("--deadline-ms", type=click.IntRange(1), help="Have each video answered within this time, or not at all.")
 @click.option(
     "--overlay",
     metavar="MP4",
@@ -63,7 +51,14 @@ class Outcome:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the reply; for several videos an object keyed by video.",
 )
-@click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Videos asked for at a time.")
+@click.option(
+    "--output",
+    metavar="JSONL",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="For many videos: write a line for each as it is answered. Started again, ask only for what is not yet there.",
+)
+@click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write all boxes as a table.")
+@click.option("--concurrency", type=click.IntRange(1), default=2, show_default=True, help="Videos asked for at a time.")
 @click.pass_context
 def predict(
     context: click.Context,
@@ -71,56 +66,55 @@ def predict(
     *,
     videos: tuple[Path, ...],
     connection: Connection,
-    explain: str | None,
-    method: str | None,
-    taps: str | None,
-    target: str | None,
-    coordinates: str | None,
-    normalisation: str | None,
-    top_k: int | None,
-    threshold: float | None,
-    box_mode: str | None,
-    tubes: str | None,
     overlay: str | None,
     sheet: str | None,
     colormap: str,
     json_path: Path | None,
-    jobs: int,
+    output: Path | None,
+    csv_path: Path | None,
+    concurrency: int,
+    **asked: Any,
 ) -> None:
     """Ask a server what happens in videos, and where it sees it.
 
     VIDEO is a video or image file, or an .npy clip. One that fails does not stop the others; the exit code is then 1.
     """
-    if (overlay or sheet) and explain not in WITH_MAPS:
-        explain = "maps"
-    options = Options(
-        explain=explain,
-        method=method,
-        taps=taps,
-        target=target,
-        coordinates=coordinates,
-        normalisation=normalisation,
-        top_k=top_k,
-        threshold=threshold,
-        box_mode=box_mode,
-        tubes=tubes,
-    )
+    if json_path is not None and output is not None:
+        raise click.UsageError("--json and --output both write the replies; give one of them.")
+    if (overlay or sheet) and asked["explain"] not in WITH_MAPS:
+        asked["explain"] = "maps"
+    elif csv_path is not None and asked["explain"] in (None, "none"):
+        asked["explain"] = "boxes"
+    options = cast(Options, asked)
     overlays = output_paths(overlay, videos=videos, suffix=".mp4", option="--overlay")
     sheets = output_paths(sheet, videos=videos, suffix=".png", option="--contact-sheet")
 
     with connect(connection) as client:
+        from sum3dcam.client.batch import ask_one
+        from sum3dcam.client.boxes import write_boxes
+        from sum3dcam.client.journal import read_predictions
 
-        def ask(position: int) -> Outcome:
+        def ask(position: int) -> "Outcome":
             video = videos[position]
             draw = _drawing(video, overlay=overlays[position], sheet=sheets[position], colormap=colormap)
-            return ask_one(client, video, options=options, max_message_bytes=connection.max_message_bytes, then=draw)
+            limit = connection.max_message_bytes
+            return ask_one(client, video, options=options, max_message_bytes=limit, then=draw)
 
-        outcomes = _in_parallel(ask, len(videos), jobs=jobs)
-
-    _report(outcomes)
+        answered: Iterable[tuple[str, Prediction]]
+        if output is None:
+            outcomes = _ask_for_all(ask, videos, concurrency=concurrency)
+            failed = sum(outcome.error is not None for outcome in outcomes)
+            answered = [(str(found.video), found.prediction) for found in outcomes if found.prediction is not None]
+            _report(outcomes)
+        else:
+            written_for = {"model": connection.model, **option_texts({**asked, "deadline_ms": None})}
+            failed = _ask_for_the_rest(ask, videos, output=output, asked=written_for, concurrency=concurrency)
+            answered = read_predictions(output)
     if json_path is not None:
         _write_json(json_path, outcomes)
-    if any(outcome.error for outcome in outcomes):
+    if csv_path is not None:
+        write_boxes(csv_path, answered)
+    if failed:
         context.exit(1)
 
 
@@ -147,28 +141,6 @@ def output_paths(given: str | None, *, videos: Sequence[Path], suffix: str, opti
     return list(paths)
 
 
-def ask_one(
-    client: "HttpClient | GrpcClient",
-    video: Path,
-    *,
-    options: Options,
-    max_message_bytes: int,
-    then: "Callable[[Prediction], None]",
-) -> Outcome:
-    """Asks about one video and hands the answer on; an error is part of the outcome."""
-    from sum3dcam.wire import error_envelope
-
-    prediction: Prediction | None = None
-    try:
-        answer = client.predict(read_video(video, max_message_bytes=max_message_bytes), **options)
-        prediction = answer.without_tensors()
-        then(answer)
-    except Sum3DCamError as error:
-        envelope = error_envelope(error, request_id=None) if prediction is None else prediction.envelope
-        return Outcome(video=video, envelope=envelope, prediction=prediction, error=error)
-    return Outcome(video=video, envelope=prediction.envelope, prediction=prediction, error=None)
-
-
 def _drawing(video: Path, *, overlay: Path | None, sheet: Path | None, colormap: str) -> "Callable[[Prediction], None]":
     def draw(prediction: "Prediction") -> None:
         if overlay is None and sheet is None:
@@ -183,23 +155,61 @@ def _drawing(video: Path, *, overlay: Path | None, sheet: Path | None, colormap:
     return draw
 
 
-def _in_parallel(ask: Callable[[int], Outcome], count: int, *, jobs: int) -> list[Outcome]:
+def _ask_for_all(ask: "Callable[[int], Outcome]", videos: Sequence[Path], *, concurrency: int) -> "list[Outcome]":
+    """The outcomes in the videos' order."""
+    places = {video: place for place, video in enumerate(videos)}
+    outcomes: list[Outcome] = []
+    _ask_for(range(len(videos)), ask=ask, concurrency=concurrency, then=outcomes.append)
+    return sorted(outcomes, key=lambda outcome: places[outcome.video])
+
+
+def _ask_for_the_rest(
+    ask: "Callable[[int], Outcome]", videos: Sequence[Path], *, output: Path, asked: Mapping[str, str], concurrency: int
+) -> int:
+    """Asks for what the journal lacks and says what came of it; gives how many failed."""
+    from sum3dcam.client.journal import Journal
+
+    failed: list[Path] = []
+
+    def note(outcome: "Outcome") -> None:
+        if outcome.error is not None:
+            failed.append(outcome.video)
+            _say_failed(outcome)
+
+    with closing(Journal(output, videos=videos, asked=asked)) as journal:
+        rest = [place for place, video in enumerate(videos) if not journal.has(video)]
+
+        def ask_and_keep(place: int) -> "Outcome":
+            outcome = ask(place)
+            journal.append(outcome)
+            return outcome
+
+        _ask_for(rest, ask=ask_and_keep, concurrency=concurrency, then=note)
+    there = len(videos) - len(rest)
+    click.echo(f"{output}: {len(rest) - len(failed)} answered, {len(failed)} failed, {there} were there before")
+    return len(failed)
+
+
+def _ask_for(
+    places: Sequence[int],
+    *,
+    ask: "Callable[[int], Outcome]",
+    concurrency: int,
+    then: "Callable[[Outcome], None]",
+) -> None:
+    """Asks under a progress bar; after Ctrl-C it waits for what is under way and begins no more."""
     from rich.console import Console
     from rich.progress import track
 
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
-        asked = [pool.submit(ask, position) for position in range(count)]
-        try:
-            console = Console(stderr=True)
-            for _ in track(as_completed(asked), "predicting", total=count, console=console, transient=True):
-                pass
-        finally:
-            for future in asked:  # after Ctrl-C the rest is not begun
-                future.cancel()
-    return [future.result() for future in asked]
+    from sum3dcam.client.batch import ask_all
+
+    console = Console(stderr=True)
+    with closing(ask_all(ask, places, concurrency=concurrency)) as coming:
+        for outcome in track(coming, "predicting", total=len(places), console=console, transient=True):
+            then(outcome)
 
 
-def _write_json(path: Path, outcomes: Sequence[Outcome]) -> None:
+def _write_json(path: Path, outcomes: "Sequence[Outcome]") -> None:
     by_video = {str(outcome.video): outcome.envelope for outcome in outcomes}
     answer = outcomes[0].envelope if len(outcomes) == 1 else by_video
     try:
@@ -209,7 +219,7 @@ def _write_json(path: Path, outcomes: Sequence[Outcome]) -> None:
         raise click.FileError(str(path), error.strerror) from error
 
 
-def _report(outcomes: Sequence[Outcome]) -> None:
+def _report(outcomes: "Sequence[Outcome]") -> None:
     from rich.console import Console
 
     from sum3dcam.client.table import prediction_table
@@ -220,4 +230,8 @@ def _report(outcomes: Sequence[Outcome]) -> None:
             console.print(prediction_table(str(outcome.video), outcome.prediction))
     for outcome in outcomes:
         if outcome.error is not None:
-            click.echo(f"failed: {outcome.video}: {outcome.error}", err=True)
+            _say_failed(outcome)
+
+
+def _say_failed(outcome: "Outcome") -> None:
+    click.echo(f"failed: {outcome.video}: {outcome.error}", err=True)
