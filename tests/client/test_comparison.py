@@ -56,7 +56,7 @@ class LitEngine:
         }
         self.card = Card(**facts | changes)
 
-    def run(self, clip_BTHWC: Any, *, target_B: Any) -> dict[str, Any]:
+    def run(self, clip_BTHWC: Any, *, target_B: Any, outputs: Any = None) -> dict[str, Any]:
         logits_K = np.asarray(LOGITS_K[: len(self.card.labels)], np.float32)
         explained_B = np.where(target_B < 0, logits_K.argmax(), target_B)
         outputs = {LOGITS: np.tile(logits_K, (len(clip_BTHWC), 1)), EXPLAINED: explained_B}
