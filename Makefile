@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve stop test check triton-env bench bench-gpu audit image clean
+.PHONY: help setup demo serve stop programs test check triton-env bench bench-gpu audit image clean
 
 PYTHON ?= python3.11
 # Debian's: pytriton's own interpreter does not start under every 3.11.
@@ -95,7 +95,16 @@ check: setup ## Lint, types, import rules, doctests, unit tests
 	$(BIN)/pytest --doctest-modules src/sum3dcam
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m 'not e2e and not slow'
 
-test: check ## `make check`, then everything slow: full-size networks, a training, the real TorchServe
+# Debian packages whose programs the tests start. Only root can install them; without one a test says what it lacks.
+PROGRAMS := chromium
+
+programs:
+	@missing=$$(for one in $(PROGRAMS); do command -v $$one >/dev/null || echo $$one; done); \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get -qq update && apt-get -qq install --yes --no-install-recommends $$missing; \
+	fi
+
+test: check programs ## `make check`, then everything slow: full-size networks, a training, the real TorchServe
 	$(BIN)/pytest -m 'e2e or slow' --durations=10
 
 bench: setup model_store/$(MODEL).mar ## Ten minutes: engines, peers and a served model; what moved since benchmarks/results
