@@ -4,6 +4,8 @@ The graphs are written without the parity gate, whose float64 oracle would take 
 random weights: neither memory nor time depends on what a network has learnt.
 """
 
+import ctypes
+import gc
 import json
 import os
 import resource
@@ -145,6 +147,8 @@ def _tell(
     load_seconds: float,
     file: Path | None = None,
 ) -> None:
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what making the program has left behind would hide what running it takes
     loaded = resident_mib()
     peaks = {}
     for batch in (1, BATCH):
