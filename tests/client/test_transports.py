@@ -109,6 +109,11 @@ FAULTS = {
         (grpc.StatusCode.INTERNAL, "Worker died.\norg.pytorch.serve.http.InternalServerException"),
         WorkerDiedError,
     ),
+    "worker was killed": (  # TorchServe takes SIGKILL for a lack of memory
+        _torchserve(413, "InternalServerException", "Worker died."),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "Worker died.\norg.pytorch.serve.http.InternalServerException"),
+        WorkerDiedError,
+    ),
     "no such model": (
         _torchserve(404, "ModelNotFoundException", "Model not found: m"),
         (

@@ -33,7 +33,8 @@ _FAULTS: Mapping[int, tuple[type[Sum3DCamError], str]] = {
 
 def find_fault(status: int, *, said: str, model: str) -> Sum3DCamError:
     """The typed error behind a status that came without the contract's envelope; `said` is all that did come."""
-    if status == 500 and "Worker died" in said:
+    # TorchServe calls it 413 after a SIGKILL, and RESOURCE_EXHAUSTED over gRPC: its guess is a lack of memory.
+    if "Worker died" in said:
         return WorkerDiedError("a worker died with the request, or with another of its batch", got=said)
     kind, message = _FAULTS.get(status, (ServerError, "the server failed"))
     return kind(message.format(model=model), got=said)

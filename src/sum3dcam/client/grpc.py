@@ -49,13 +49,15 @@ class GrpcClient:
 
     Args:
         address: a server's "host:port", "grpcs://host:port" with TLS, or those of several.
+        version: of the model; by default the server's default.
 
     Raises:
         BadOptionError: an address, a certificate or a key that cannot be used.
     """
 
-    def __init__(self, address: str | Sequence[str], **settings: Unpack[Settings]) -> None:
+    def __init__(self, address: str | Sequence[str], *, version: str = "", **settings: Unpack[Settings]) -> None:
         self._route = _route(address, settings=settings)
+        self._version = version
         self._channels = _channels(self._route, library=grpc)
         self._stubs = [InferenceAPIsServiceStub(channel) for channel in self._channels]
 
@@ -65,7 +67,8 @@ class GrpcClient:
 
     def _send(self, data: bytes, attempt: Attempt) -> Prediction:
         with _typed_errors(attempt, route=self._route):
-            reply = self._stubs[attempt.place].Predictions(**_call(self._route, data, attempt))
+            call = _call(self._route, data, attempt, version=self._version)
+            reply = self._stubs[attempt.place].Predictions(**call)
         return read_reply(reply.prediction)
 
     def close(self) -> None:
@@ -85,8 +88,9 @@ class GrpcClient:
 class AsyncGrpcClient:
     """As `GrpcClient`, awaited. Make it inside the event loop that it is to be used in."""
 
-    def __init__(self, address: str | Sequence[str], **settings: Unpack[Settings]) -> None:
+    def __init__(self, address: str | Sequence[str], *, version: str = "", **settings: Unpack[Settings]) -> None:
         self._route = _route(address, settings=settings)
+        self._version = version
         self._channels = _channels(self._route, library=grpc.aio)
         self._stubs = [InferenceAPIsServiceStub(channel) for channel in self._channels]
 
@@ -96,7 +100,8 @@ class AsyncGrpcClient:
 
     async def _send(self, data: bytes, attempt: Attempt) -> Prediction:
         with _typed_errors(attempt, route=self._route):
-            reply = await self._stubs[attempt.place].Predictions(**_call(self._route, data, attempt))
+            call = _call(self._route, data, attempt, version=self._version)
+            reply = await self._stubs[attempt.place].Predictions(**call)
         return read_reply(reply.prediction)
 
     async def close(self) -> None:
@@ -151,9 +156,10 @@ def _credentials(tls: Tls) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=certificate)
 
 
-def _call(route: Route, data: bytes, attempt: Attempt) -> dict[str, Any]:
+def _call(route: Route, data: bytes, attempt: Attempt, *, version: str) -> dict[str, Any]:
     entries = {key: text.encode() for key, text in attempt.options.items()}
-    request = PredictionsRequest(model_name=route.settings["model"], input={**entries, "data": data})
+    model = route.settings["model"]
+    request = PredictionsRequest(model_name=model, model_version=version, input={**entries, "data": data})
     check_size(request.ByteSize(), max_message_bytes=route.settings["max_message_bytes"])
     metadata = tuple(route.headers.items())
     return {"request": request, "timeout": attempt.timeout_seconds, "metadata": metadata}
