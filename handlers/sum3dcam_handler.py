@@ -28,13 +28,13 @@ class Sum3DCamHandler:
             ArtifactError: it cannot be served.
         """
         log_as_json("sum3dcam")
-        properties = context.system_properties
+        properties, version = context.system_properties, context.manifest["model"]["modelVersion"]
         predictor = start_predictor(
             Path(properties["model_dir"]),
             gpu_id=properties.get("gpu_id"),
             model_config=context.model_yaml_config,
+            version=version,
         )
-        version = context.manifest["model"]["modelVersion"]
         self._started = predictor, Telemetry(context.model_name, version=version, engines=predictor.engines)
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:

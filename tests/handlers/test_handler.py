@@ -33,7 +33,7 @@ class Context:
 
     def __init__(self, model_dir: Path, *, gpu_id: int | None = None, config: Any = None) -> None:
         self.system_properties = {"model_dir": str(model_dir), "gpu_id": gpu_id}
-        self.manifest = {"model": {"modelVersion": "1.0"}}
+        self.manifest = {"model": {"modelVersion": "1.2"}}
         self.model_name = "m"
         self.model_yaml_config = config
         self.types: dict[int, str] = {}
@@ -83,7 +83,8 @@ def test_worker_gets_the_archives_folder_configuration_and_device(
     gpu_id: int | None, module: ModuleType, started: dict[str, Any], tmp_path: Path
 ) -> None:
     module.Sum3DCamHandler().initialize(Context(tmp_path, gpu_id=gpu_id, config={"batchSize": 8}))
-    assert started == {"model_dir": tmp_path, "gpu_id": gpu_id, "model_config": {"batchSize": 8}}
+    config = {"batchSize": 8}
+    assert started == {"model_dir": tmp_path, "gpu_id": gpu_id, "model_config": config, "version": "1.2"}
 
 
 def test_every_row_gets_bytes_with_its_own_status_and_type(

@@ -17,11 +17,14 @@ Arrays = Mapping[str, NDArray[Any]]
 Json = dict[str, Any]
 
 
-def build_answer(request: Request, outputs: Arrays, *, engine: Engine) -> tuple[Json, Arrays]:
+def build_answer(
+    request: Request, outputs: Arrays, *, engine: Engine, version: str | None = None
+) -> tuple[Json, Arrays]:
     """The envelope and the tensors that go with it.
 
     Args:
         outputs: the engine's outputs for the request's clips and the classes explained of each, (N,E,...).
+        version: of the archive that is served.
     """
     options = request.options
     scores_NK = softmax(outputs[LOGITS][:, 0])
@@ -47,7 +50,7 @@ def build_answer(request: Request, outputs: Arrays, *, engine: Engine) -> tuple[
         "contract_version": CONTRACT_VERSION,
         "status": "ok",
         "request_id": options.request_id,
-        "model": describe_model(engine),
+        "model": {**describe_model(engine), "version": version},
         "video": video,
         "attribution": attribution,
         "clips": clips,

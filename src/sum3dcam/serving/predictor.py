@@ -44,6 +44,7 @@ class Predictor:
 
     Args:
         decoder: for this model's frames; by default the predictor decodes by itself, before it computes.
+        version: of the archive that is served, for the replies.
         clock: Unix time in seconds.
         timer: seconds since any moment, never set back.
     """
@@ -55,6 +56,7 @@ class Predictor:
         *,
         settings: Settings | None = None,
         decoder: Decoder | None = None,
+        version: str | None = None,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -62,6 +64,7 @@ class Predictor:
         self._labels = labels
         self._settings = settings or Settings()
         self._decoder = decoder or InProcessDecoder(frame_spec(explain.card), limits=self._settings.limits)
+        self._version = version
         self._clock, self._timer = clock, timer
         default_clips = CPU_BATCH_CLIPS if "cpu" in explain.provider.lower() else GPU_BATCH_CLIPS
         self._max_batch_clips = self._settings.max_batch_clips or default_clips
@@ -171,7 +174,7 @@ class Predictor:
         request = batch.requests[item]
         engine = self._engine(request)
         outputs = _stack(batch.outputs[item], num_targets=len(_targets(request, engine=engine)))
-        envelope, tensors = build_answer(request, outputs, engine=engine)
+        envelope, tensors = build_answer(request, outputs, engine=engine, version=self._version)
         return encode_reply(
             envelope,
             tensors=tensors,

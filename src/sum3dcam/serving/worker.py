@@ -16,8 +16,10 @@ from sum3dcam.video.isolation.pool import DecoderPool
 logger = logging.getLogger(__name__)
 
 
-def start_predictor(model_dir: Path, *, gpu_id: int | None, model_config: Mapping[str, Any] | None) -> Predictor:
-    """The predictor of an unpacked archive, on the GPU given or, for None, on the CPU.
+def start_predictor(
+    model_dir: Path, *, gpu_id: int | None, model_config: Mapping[str, Any] | None, version: str | None = None
+) -> Predictor:
+    """The predictor of an unpacked archive of this version, on the GPU given or, for None, on the CPU.
 
     Raises:
         ArtifactError: the archive, its configuration or the device cannot be served; the worker must not start.
@@ -27,7 +29,7 @@ def start_predictor(model_dir: Path, *, gpu_id: int | None, model_config: Mappin
     device = "cpu" if gpu_id is None else f"cuda:{gpu_id}"
     explain, labels = load_engines(model_dir, device=device, num_threads=settings.num_threads, engines=settings.engines)
     decoder = _start_decoder(frame_spec(explain.card), limits=settings.limits, processes=settings.decode_processes)
-    return Predictor(explain, labels, settings=settings, decoder=decoder)
+    return Predictor(explain, labels, settings=settings, decoder=decoder, version=version)
 
 
 def _start_decoder(spec: FrameSpec, *, limits: DecodeLimits, processes: int) -> Decoder:
