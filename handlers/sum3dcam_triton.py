@@ -34,7 +34,7 @@ def bind(triton: Triton, archive: Archive, *, folder: Path, gpu_id: int | None) 
     """Unpacks the archive into folder and gives Triton its predictor, batched and queued as its configuration says."""
     with zipfile.ZipFile(archive.path) as packed:
         packed.extractall(folder)
-    predictor = start_predictor(folder, gpu_id=gpu_id, model_config=archive.config)
+    predictor = start_predictor(folder, gpu_id=gpu_id, model_config=archive.config, version=archive.version)
     telemetry = Telemetry(archive.model, version=archive.version, engines=predictor.engines)
     tensor = partial(Tensor, dtype=bytes, shape=(1,))
     triton.bind(

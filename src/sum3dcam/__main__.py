@@ -21,6 +21,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "sum3dcam.video.commands:flow_command",
             "Compute the optical flow of videos, to send to a flow model.",
         ),
+        "health": (
+            "sum3dcam.serving.health_command:health_command",
+            "Ask the server on this machine whether it is ready, or alive.",
+        ),
         "inspect": ("sum3dcam.export.commands:inspect_command", "Say what a checkpoint, an artefact or a network is."),
         "evaluate": (
             "sum3dcam.evaluation.commands:evaluate_command",

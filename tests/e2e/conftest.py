@@ -1,11 +1,13 @@
 """One real TorchServe for the session, serving the mini network with random weights, and raw clients to ask it."""
 
 import json
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -33,6 +35,8 @@ BATCH_SIZE = 8
 # Long enough for eight requests to meet in one batch on a busy machine.
 MAX_BATCH_DELAY_MS = 700
 READY_SECONDS = 180.0
+SPARE_SETTINGS = {"batchSize": 2, "maxBatchDelay": 300, "jobQueueSize": 4, "maxRetryTimeoutInSec": 4}
+SPARE_PROPERTIES = {"enable_model_api": "true", "max_request_size": "3000000", "max_response_size": "1500000"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -97,6 +101,83 @@ def server(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     assert not started.temp_dir.exists()
 
 
+@dataclass(frozen=True)
+class Run:
+    """A server under `launch run`, and that process."""
+
+    server: Server
+    process: subprocess.Popen[str]
+
+    def probe(self, path: str) -> tuple[int, dict[str, str]]:
+        """HTTP status, and what each check that failed said."""
+        reply = httpx.get(f"{self.server.health_url}{path}", timeout=30)
+        return reply.status_code, {
+            check["name"]: check["says"] for check in reply.json()["checks"] if not check["passed"]
+        }
+
+
+@pytest.fixture(scope="session")
+def start_run() -> Callable[..., AbstractContextManager[Run]]:
+    """Runs `launch run` until the end of the block; it does not outlive it."""
+    return _start_run
+
+
+@contextmanager
+def _start_run(archive: Path, *options: object, run_dir: Path) -> Iterator[Run]:
+    command = [sys.executable, "-m", "sum3dcam.serving.launch", "run", archive, "--ports", "free", "--run-dir", run_dir]
+    words = [str(word) for word in (*command, *options)]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        server = None
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("serving mini on ")
+            server = torchserve.load(run_dir)
+            assert server is not None
+            yield Run(server, process)
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=60)
+            finally:
+                process.kill()
+                if server is not None:
+                    torchserve.stop(server)
+
+
+@pytest.fixture(scope="session")
+def pack_spare(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Packs a version of the spare server's model into its store."""
+    folder = tmp_path_factory.mktemp("spare")
+    config = yaml.safe_load((archive.parents[1] / "model-config.yaml").read_text()) | SPARE_SETTINGS
+    (folder / "model-config.yaml").write_text(yaml.safe_dump(config))
+
+    def pack(version: str) -> Path:
+        _run_script(
+            "export/to_mar.py",
+            *("--artifact", archive.parents[1] / f"{MODEL}.onnx", "--name", MODEL, "--version", version),
+            *("--output", folder / "store", "--config", folder / "model-config.yaml"),
+        )
+        return folder / "store" / f"{MODEL}.mar"
+
+    return pack
+
+
+@pytest.fixture(scope="session")
+def spare(pack_spare: Callable[[str], Path]) -> Iterator[Run]:
+    """A server that may be mistreated: small queue and sizes, model API open, a worker soon given up."""
+    small = pack_spare("1.0")
+    folder = small.parents[1]
+    config = (ROOT / "serve_config" / "config.properties").read_text()
+    for key, value in SPARE_PROPERTIES.items():
+        config, found = re.subn(rf"^{key}=.*$", f"{key}={value}", config, flags=re.MULTILINE)
+        assert found == 1
+    (folder / "config.properties").write_text(config)
+    at_once = ("--notice-seconds", 0, "--drain-seconds", 0)
+    options = ("--config", folder / "config.properties", "--canary-seconds", 1000, *at_once)
+    with _start_run(small, *options, run_dir=folder / "run") as run:
+        yield run
+
+
 @pytest.fixture(autouse=True)
 def worker_is_never_restarted(server: Server) -> Iterator[None]:
     before = readiness.workers(server)
@@ -119,6 +200,25 @@ Send = Callable[[bytes, Options], Raw]
 
 @pytest.fixture(scope="session")
 def http(server: Server) -> Iterator[Send]:
+    with _http(server) as send:
+        yield send
+
+
+@pytest.fixture(scope="session")
+def grpc_send(server: Server) -> Iterator[Send]:
+    with _grpc(server) as send:
+        yield send
+
+
+@pytest.fixture(scope="session")
+def spare_sends(spare: Run) -> Iterator[tuple[Send, Send]]:
+    """To the spare server over HTTP and gRPC, raw: the package's clients end at a deadline by themselves."""
+    with _http(spare.server) as http, _grpc(spare.server) as grpc_send:
+        yield http, grpc_send
+
+
+@contextmanager
+def _http(server: Server) -> Iterator[Send]:
     with httpx.Client(base_url=server.url, timeout=120) as client:
 
         def send(data: bytes, options: Options) -> Raw:
@@ -129,8 +229,8 @@ def http(server: Server) -> Iterator[Send]:
         yield send
 
 
-@pytest.fixture(scope="session")
-def grpc_send(server: Server) -> Iterator[Send]:
+@contextmanager
+def _grpc(server: Server) -> Iterator[Send]:
     limit = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(server.grpc_address, options=limit) as channel:
         stub = InferenceAPIsServiceStub(channel)

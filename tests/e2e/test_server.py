@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -108,23 +107,6 @@ def test_starts_and_stops_by_command_without_a_java_on_the_path(archive: Path, t
     assert stopped.returncode == 0
     assert torchserve.load(run_dir) is None
     assert not server.temp_dir.exists()
-
-
-def test_run_stays_until_told_and_leaves_nothing(archive: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sum3dcam.serving.launch", "run", str(archive), "--ports", "free"]
-    command += ["--notice-seconds", "0"]
-    with subprocess.Popen([*command, "--run-dir", str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as shell:
-        assert shell.stdout is not None
-        assert shell.stdout.readline().startswith("serving mini on ")
-        server = torchserve.load(tmp_path)
-        assert server is not None
-        try:
-            shell.send_signal(signal.SIGTERM)
-            assert shell.wait(timeout=60) == 0
-            assert not torchserve.is_running(server)
-            assert not server.temp_dir.exists()
-        finally:
-            torchserve.stop(server)
 
 
 def launch(*arguments: object, environment: dict[str, str] | None = None) -> Any:

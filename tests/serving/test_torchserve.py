@@ -59,6 +59,16 @@ def test_wrong_model_configuration_is_refused_before_the_start(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("key", ["management_address=http://0.0.0.0:8081", "grpc_management_address=10.0.0.1"])
+def test_open_model_api_is_refused_beyond_loopback(
+    key: str, write_archive: Callable[[str], Path], tmp_path: Path
+) -> None:
+    config = tmp_path / "config.properties"
+    config.write_text(f"enable_model_api=true\n{key}\n")
+    with pytest.raises(ArtifactError, match="on loopback"):
+        torchserve.start([write_archive("batchSize: 8")], config=config, run_dir=tmp_path / "run")
+
+
 @pytest.mark.parametrize("content", [b"", b"no zip"])
 def test_other_files_are_refused_before_the_start(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "m.mar"

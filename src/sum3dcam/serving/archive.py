@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import yaml  # type: ignore[import-untyped]
 
 from sum3dcam.digests import check_archive
 from sum3dcam.errors import ArtifactError
+from sum3dcam.serving.settings import read_settings
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,28 @@ class Archive:
     model: str
     version: str
     config: dict[str, Any]
+
+
+def read_models(archives: Sequence[Path], *, properties: Mapping[str, str]) -> tuple[str, ...]:
+    """The names of the archives' models.
+
+    Raises:
+        ArtifactError: what TorchServe would only notice, or not, after it has started.
+    """
+    if len({path.parent for path in archives}) != 1:
+        raise ArtifactError("a server needs archives, all in one folder; make them with export/to_mar.py", got=archives)
+    return tuple(read_servable(path, properties=properties).model for path in archives)
+
+
+def read_servable(path: Path, *, properties: Mapping[str, str]) -> Archive:
+    """As `read_archive`, its configuration checked together with the server's.
+
+    Raises:
+        ArtifactError: also for a wrong configuration in it.
+    """
+    archive = read_archive(path)
+    read_settings(archive.config, properties=properties)
+    return archive
 
 
 def read_archive(path: Path) -> Archive:

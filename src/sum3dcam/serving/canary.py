@@ -29,16 +29,27 @@ def ask(server: Server, *, model: str, transport: str, timeout_seconds: float) -
     """
     try:
         with _CLIENTS[transport](server, model, timeout_seconds) as client:
-            # An image is a video of one frame: models of any clip length take it, and flow of it costs nothing.
-            prediction = client.predict(grey_png(), request_id=REQUEST_ID)
+            return _answer(client)
     except OverloadedError as error:
         if QUEUE_IS_FULL not in str(error.got):
             raise
         # To take a busy server out of a load balancer would only make the others busier.
         return "the queue is full"
+
+
+def ask_version(server: Server, *, model: str, version: str, timeout_seconds: float) -> str:
+    """As `ask`, of one version, default or not, whose labels and explain graphs must both answer."""
+    with GrpcClient(server.grpc_address, model=model, version=version, timeout_seconds=timeout_seconds) as client:
+        _answer(client)
+        return _answer(client, explain="boxes")
+
+
+def _answer(client: HttpClient | GrpcClient, *, explain: str = "none") -> str:
+    # An image is a video of one frame: models of any clip length take it, and flow of it costs nothing.
+    prediction = client.predict(grey_png(), request_id=REQUEST_ID, explain=explain)
     if prediction.request_id != REQUEST_ID or not prediction.video.labels:
         raise ServerError("the canary was answered with something else", got=prediction.request_id)
-    return f"answered by {prediction.model['name']} in {prediction.model['engine']}"
+    return f"version {prediction.model.get('version')} answered, in {prediction.model['engine']}"
 
 
 def grey_png() -> bytes:

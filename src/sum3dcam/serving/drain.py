@@ -10,8 +10,8 @@ from sum3dcam.serving.occupancy import is_busy
 from sum3dcam.serving.torchserve import DRAINING_FILE, Server
 
 POLL_SECONDS = 0.05
-# Beyond maxBatchDelay: a reply's way from the worker to the client's socket.
-SETTLE_SECONDS = 0.5
+# Beyond maxBatchDelay: a batch's way to the worker, or its replies' from there to the clients' sockets.
+SETTLE_SECONDS = 1.0
 
 
 def is_draining(server: Server) -> bool:

@@ -5,12 +5,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 from sum3dcam.serving import health, readiness
+from sum3dcam.serving.canary import TRANSPORTS
 from sum3dcam.serving.health import Check
 from sum3dcam.serving.management import Worker
 from sum3dcam.serving.settings import read_properties
@@ -29,53 +30,70 @@ class Verdict:
 
 
 class CanaryWatch(threading.Thread):
-    """Sends canaries every so often, and at once to workers that are new.
+    """Sends canaries every so often; a probe is answered from what they last said, and so costs the workers nothing.
 
-    A probe is answered from what is known, so that many probes cost the workers nothing.
+    Workers that are new (restarted, or of another version) are asked by the first probe that finds them.
     """
 
     def __init__(self, server: Server, *, every_seconds: float) -> None:
         super().__init__(name="canary", daemon=True)
         self._server, self._every = server, every_seconds
+        slowest_seconds = len(server.models) * len(TRANSPORTS) * health.CANARY_SECONDS
+        self._stale_seconds = every_seconds + 2 * slowest_seconds
         self._verdict: Verdict | None = None
+        self._asking = threading.Lock()
         self._ended = threading.Event()
 
     def run(self) -> None:
         while not self._ended.wait(TICK_SECONDS):
-            workers, now = readiness.workers(self._server), time.monotonic()
             known = self._verdict
-            due = known is None or known.workers != workers or now - known.asked >= self._every
-            if due and readiness.are_ready(workers, models=self._server.models):
-                checks = health.ask_canaries(self._server)
-                self._verdict = Verdict(workers=workers, checks=checks, asked=now)
+            if known is not None and time.monotonic() - known.asked >= self._every:
+                with self._asking:
+                    workers = readiness.workers(self._server)
+                    if readiness.are_ready(workers, models=self._server.models):
+                        self._ask(workers)
 
     def end(self) -> None:
         """Returns at once; a canary under way is not waited for."""
         self._ended.set()
 
-    def said(self, server: Server, workers: tuple[Worker, ...]) -> tuple[Check, ...]:
-        """The last canaries' checks, if it was these workers that were asked."""
-        verdict = self._verdict
-        if verdict is None or verdict.workers != workers:
-            return (Check("canary", False, "these workers have not answered one yet"),)
-        return verdict.checks
+    def said(self, workers: tuple[Worker, ...]) -> tuple[Check, ...]:
+        """What these workers last answered."""
+        known = self._known(workers)
+        if known is None:
+            with self._asking:
+                known = self._known(workers) or self._ask(workers)
+        return known.checks
+
+    def _known(self, workers: tuple[Worker, ...]) -> Verdict | None:
+        """The verdict on these workers, unless it is older than it can get while canaries are still sent."""
+        known = self._verdict
+        if known is None or known.workers != workers or time.monotonic() - known.asked > self._stale_seconds:
+            return None
+        return known
+
+    def _ask(self, workers: tuple[Worker, ...]) -> Verdict:
+        asked = time.monotonic()
+        checks = health.ask_canaries(self._server)
+        self._verdict = Verdict(workers=workers, checks=checks, asked=asked)
+        return self._verdict
 
 
 class _Probes(ThreadingHTTPServer):
-    """Knows the server that its handlers are asked about."""
+    """Knows the TorchServe that its handlers are asked about."""
 
     daemon_threads = True
 
     def __init__(self, address: tuple[str, int], *, server: Server, watch: CanaryWatch) -> None:
-        self.server_of, self.watch = server, watch
+        self.torchserve, self.watch = server, watch
         super().__init__(address, _ProbeHandler)
 
     def checks(self, path: str) -> tuple[Check, ...] | None:
         """The checks of a path; None for a path that is none."""
         if path == "/live":
-            return health.live_checks(self.server_of)
+            return health.live_checks(self.torchserve)
         if path == "/ready":
-            return health.ready_checks(self.server_of, ask_canary=self.watch.said)
+            return health.ready_checks(self.torchserve, ask_canary=self.watch.said)
         return None
 
 
@@ -89,9 +107,8 @@ class _ProbeHandler(BaseHTTPRequestHandler):
         if checks is None:
             self._answer(HTTPStatus.NOT_FOUND, {"allowed": ["/live", "/ready"]})
             return
-        passed = all(check.passed for check in checks)
-        status = HTTPStatus.OK if passed else HTTPStatus.SERVICE_UNAVAILABLE
-        self._answer(status, {"passed": passed, "checks": [asdict(check) for check in checks]})
+        said = health.summary(checks)
+        self._answer(HTTPStatus.OK if said["passed"] else HTTPStatus.SERVICE_UNAVAILABLE, said)
 
     do_HEAD = do_GET
 

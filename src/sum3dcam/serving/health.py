@@ -3,8 +3,9 @@
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
+from typing import Any
 
 from sum3dcam.errors import Sum3DCamError
 from sum3dcam.serving import canary, drain, readiness
@@ -24,7 +25,7 @@ class Check:
     says: str
 
 
-Canary = Callable[[Server, tuple[Worker, ...]], tuple[Check, ...]]
+Canary = Callable[[tuple[Worker, ...]], tuple[Check, ...]]
 
 
 def live_checks(server: Server) -> tuple[Check, ...]:
@@ -49,7 +50,7 @@ def ready_checks(server: Server, *, ask_canary: Canary) -> tuple[Check, ...]:
         workers = readiness.workers(server)
         checks += tuple(_workers(model, workers=workers) for model in server.models)
         if all(check.passed for check in checks):
-            checks += ask_canary(server, workers)
+            checks += ask_canary(workers)
     return checks
 
 
@@ -60,6 +61,11 @@ def ask_canaries(server: Server, *, timeout_seconds: float = CANARY_SECONDS) -> 
         for model in server.models
         for transport in canary.TRANSPORTS
     )
+
+
+def summary(checks: tuple[Check, ...]) -> dict[str, Any]:
+    """The checks as JSON has them."""
+    return {"passed": all(check.passed for check in checks), "checks": [asdict(check) for check in checks]}
 
 
 def _canary(server: Server, *, model: str, transport: str, timeout_seconds: float) -> Check:

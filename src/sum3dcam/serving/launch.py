@@ -1,4 +1,4 @@
-"""Starts and stops TorchServe: python -m sum3dcam.serving.launch start|run|status|stop."""
+"""Starts and stops TorchServe: python -m sum3dcam.serving.launch start|run|status|replace|stop."""
 
 import signal
 import sys
@@ -11,13 +11,16 @@ from typing import Any
 import click
 
 from sum3dcam.errors import ServerError, Sum3DCamError
-from sum3dcam.serving import drain, endpoint, readiness, torchserve
+from sum3dcam.serving import drain, endpoint, readiness, replacement, torchserve
 from sum3dcam.serving.torchserve import Ports, Server
 
 _run_dir = click.option(
     "--run-dir", type=click.Path(path_type=Path), default=Path("build/serve"), help="Configuration, state and logs."
 )
 
+_load_option = click.option(
+    "--timeout", "timeout_seconds", type=float, default=180.0, help="Seconds to wait for workers."
+)
 _drain_option = click.option(
     "--drain-seconds", type=float, default=60.0, help="Longest wait for the answers to what is in flight."
 )
@@ -35,7 +38,7 @@ def _start_options(command: Callable[..., None]) -> Callable[..., None]:
     path = click.Path(path_type=Path)
     for option in (
         _run_dir,
-        click.option("--timeout", "timeout_seconds", type=float, default=180.0, help="Seconds to wait for workers."),
+        _load_option,
         click.option("--ports", type=click.Choice(list(_PORTS)), default="configured"),
         click.option("--config", type=path, default=Path("serve_config/config.properties")),
         click.option("--model-store", type=path, default=Path("model_store"), help="Serve all archives in it."),
@@ -113,9 +116,8 @@ def run(
 def _drain(server: Server, *, notice_seconds: float, drain_seconds: float) -> None:
     click.echo(f"draining pid {server.pid}")
     answered = drain.stop(server, notice_seconds=notice_seconds, in_flight_seconds=drain_seconds)
-    click.echo(
-        f"stopped pid {server.pid}" + ("" if answered else f", with requests unanswered after {drain_seconds} s")
-    )
+    unanswered = "" if answered else f", with requests unanswered after {drain_seconds} s"
+    click.echo(f"stopped pid {server.pid}{unanswered}")
 
 
 @main.command()
@@ -128,6 +130,27 @@ def stop(run_dir: Path, drain_seconds: float) -> None:
         click.echo("no server runs")
         return
     _drain(server, notice_seconds=0.0, drain_seconds=drain_seconds)
+
+
+@main.command()
+@click.argument("archive", type=click.Path(path_type=Path, exists=True))
+@_run_dir
+@_load_option
+@_drain_option
+def replace(archive: Path, run_dir: Path, timeout_seconds: float, drain_seconds: float) -> None:
+    """Serves ARCHIVE, another version of a model, in its place, without losing a request.
+
+    ARCHIVE lies in the server's model store, and the server has enable_model_api=true in its config.properties.
+    """
+    server = torchserve.load(run_dir)
+    if server is None:
+        raise click.ClickException(f"no server runs from {run_dir}")
+    try:
+        replacement.replace(
+            server, archive, load_seconds=timeout_seconds, drain_seconds=drain_seconds, report=click.echo
+        )
+    except Sum3DCamError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @main.command()

@@ -5,12 +5,15 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from sum3dcam.errors import ServerError
 from sum3dcam.serving.torchserve import Server
 
 TIMEOUT_SECONDS = 5.0
+# To unpack an archive, or to end its workers: TorchServe answers once that is done.
+LOAD_SECONDS = 150.0
 ALL_VERSIONS = "all"
 
 
@@ -64,6 +67,37 @@ def versions(server: Server, *, model: str, version: str = "") -> tuple[Version,
     )
 
 
+def register(server: Server, *, archive: str) -> None:
+    """Has an archive of the model store loaded beside what is served; its workers start by and by.
+
+    Args:
+        archive: the file's name. Of a URL TorchServe makes a copy in the store, which goes when it is unregistered.
+
+    Raises:
+        ServerError: refused, for one because the server's model API is closed.
+    """
+    query = urllib.parse.urlencode({"url": archive, "synchronous": "false"})
+    _ask(server, "POST", f"/models?{query}", timeout_seconds=LOAD_SECONDS)
+
+
+def set_default(server: Server, *, model: str, version: str) -> None:
+    """Has requests that name no version answered by this one, from now on.
+
+    Raises:
+        ServerError: refused.
+    """
+    _ask(server, "PUT", f"/models/{model}/{version}/set-default", timeout_seconds=TIMEOUT_SECONDS)
+
+
+def unregister(server: Server, *, model: str, version: str) -> None:
+    """Ends a version that is not the default; what it has not answered is lost.
+
+    Raises:
+        ServerError: refused.
+    """
+    _ask(server, "DELETE", f"/models/{model}/{version}", timeout_seconds=LOAD_SECONDS)
+
+
 def _ask(server: Server, method: str, path: str, *, timeout_seconds: float) -> Any:
     request = urllib.request.Request(f"{server.management_url}{path}", method=method)
     try:
@@ -71,6 +105,11 @@ def _ask(server: Server, method: str, path: str, *, timeout_seconds: float) -> A
             return json.load(reply)
     except urllib.error.HTTPError as error:
         with error:
+            if error.code == HTTPStatus.METHOD_NOT_ALLOWED:
+                raise ServerError(
+                    "the server's model API is closed; start it with enable_model_api=true in its config.properties",
+                    got=f"{method} {path}",
+                ) from error
             raise ServerError(f"TorchServe refused {method} {path}", got=_message(error)) from error
     except (OSError, ValueError) as error:
         raise ServerError("TorchServe's management API does not answer", got=str(error)) from error

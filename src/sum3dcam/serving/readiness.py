@@ -44,26 +44,37 @@ def wait_ready(server: Server, *, timeout_seconds: float) -> None:
     until = time.monotonic() + timeout_seconds
     while not is_ready(server):
         if not is_running(server):
-            raise ServerError(f"TorchServe ended; see {server.log_dir}", got=_last_error(server))
-        if _DIED in _console(server):
-            raise ServerError(f"a worker could not start; see {server.log_dir}", got=_last_error(server))
+            raise ServerError(f"TorchServe ended; see {server.log_dir}", got=_last_error(_console(server)))
+        reason = failed_start(server)
+        if reason is not None:
+            raise ServerError(f"a worker could not start; see {server.log_dir}", got=reason)
         if time.monotonic() > until:
             raise ServerError(f"TorchServe is not ready after {timeout_seconds} s; see {server.log_dir}")
         time.sleep(POLL_SECONDS)
 
 
+def failed_start(server: Server, *, said_before: int = 0) -> str | None:
+    """Why a worker died, if one did since the server's console had that many characters."""
+    said = _console(server)[said_before:]
+    return _last_error(said) or _DIED if _DIED in said else None
+
+
+def console_length(server: Server) -> int:
+    """Characters that the server and its workers have said so far."""
+    return len(_console(server))
+
+
 def _console(server: Server) -> str:
-    """What the server and its workers have said so far."""
     path = server.log_dir / CONSOLE_LOG
     return path.read_text(errors="replace") if path.exists() else ""
 
 
-def _last_error(server: Server) -> str | None:
+def _last_error(console: str) -> str | None:
     """The last error that a worker named, or else the server itself, without the log's own prefix.
 
     TorchServe answers a worker's RuntimeError with one of its own that says nothing; the one before it does.
     """
-    lines = _console(server).splitlines()
+    lines = console.splitlines()
     by_worker = [line.partition(_WORKER_SAYS)[2] for line in lines if _WORKER_SAYS in line]
     for said in (by_worker, lines):
         errors = [line for line in said if _ERROR.match(line) and _SAYS_NOTHING not in line]

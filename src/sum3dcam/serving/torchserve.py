@@ -17,9 +17,9 @@ import psutil  # type: ignore[import-untyped]
 
 from sum3dcam.errors import ArtifactError, ServerError
 from sum3dcam.serving import exporter
-from sum3dcam.serving.archive import read_archive
+from sum3dcam.serving.archive import read_models
 from sum3dcam.serving.java import find_java_home
-from sum3dcam.serving.settings import CONFIG_VARIABLE, read_properties, read_settings
+from sum3dcam.serving.settings import CONFIG_VARIABLE, read_properties
 
 STATE_FILE = "server.json"
 DRAINING_FILE = "draining"
@@ -47,6 +47,7 @@ class Ports:
 
 _ADDRESSES = {"inference": 8080, "management": 8081, "metrics": 8082, "health": 8083, "exporter": 8084}
 _NUMBERS = {"grpc_inference_port": 7070, "grpc_management_port": 7071, "initial_worker_port": 9000}
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ def start(archives: Iterable[Path], *, config: Path, run_dir: Path, ports: Ports
         raise ServerError("a server runs from this folder already; stop it first", got=f"pid {running.pid}")
     paths = [path.resolve() for path in archives]
     properties = read_properties(config)
-    models = _read_archives(paths, properties=properties)
+    models = read_models(paths, properties=properties)
+    _check_model_api(properties)
     run_dir = run_dir.resolve()
     ports = ports or configured_ports(properties)
     _check_free(ports)
@@ -197,14 +199,15 @@ def _wait_gone(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
-def _read_archives(archives: list[Path], *, properties: Mapping[str, str]) -> tuple[str, ...]:
-    """The archives' models; ArtifactError for what TorchServe would only notice, or not, after it has started."""
-    if len({path.parent for path in archives}) != 1:
-        raise ArtifactError("a server needs archives, all in one folder; make them with export/to_mar.py", got=archives)
-    read = [read_archive(path) for path in archives]
-    for archive in read:
-        read_settings(archive.config, properties=properties)
-    return tuple(archive.model for archive in read)
+def _check_model_api(properties: Mapping[str, str]) -> None:
+    """Raises ArtifactError where others than this host could have archives loaded and models removed."""
+    hosts = {
+        "management_address": urlsplit(properties.get("management_address", "")).hostname or "127.0.0.1",
+        "grpc_management_address": properties.get("grpc_management_address", "127.0.0.1"),
+    }
+    for key, host in hosts.items():
+        if properties.get("enable_model_api") == "true" and host not in _LOOPBACK:
+            raise ArtifactError(f"enable_model_api=true wants {key} on loopback", got=host, allowed=_LOOPBACK)
 
 
 def _check_free(ports: Ports) -> None:

@@ -14,6 +14,6 @@ with TemporaryDirectory() as folder:
     archive = read_archive(Path(sys.argv[1]))
     with zipfile.ZipFile(archive.path) as packed:
         packed.extractall(folder)
-    predictor = start_predictor(Path(folder), gpu_id=None, model_config=archive.config)
+    predictor = start_predictor(Path(folder), gpu_id=None, model_config=archive.config, version=archive.version)
     rows = [{**options, "data": b64decode(data)} for data, options in json.load(sys.stdin)]
     json.dump([b64encode(predictor.predict([row])[0].body).decode() for row in rows], sys.stdout)
