@@ -145,8 +145,8 @@ def test_a_deadline_bounds_the_wait_and_is_told_to_the_server(fake: Any) -> None
 
 def test_a_time_of_day_is_a_deadline_too(fake: Any) -> None:
     fake.script.delay_seconds = 0.5
-    at = int(time.time() * 1000) + 200
     with fake.client() as client:
+        at = int(time.time() * 1000) + 200
         with pytest.raises(DeadlineExceededError):
             client.predict(b"video", deadline_ms=at)
         with pytest.raises(DeadlineExceededError):
