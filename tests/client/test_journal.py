@@ -83,14 +83,16 @@ def test_ctrl_c_keeps_what_was_answered(fake: Any, make: Any, videos: list[Path]
     fake.script.reply, fake.script.delay_seconds = make.reply(make.envelope()), 0.4
     given = [*map(str, videos), fake.flag, fake.address, "--output", str(tmp_path / "results.jsonl")]
     command = [sys.executable, "-m", "sum3dcam", "predict", *given, "--concurrency", "2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as shell:
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    # Under a runner in a shell's background Ctrl-C is ignored, which a child would inherit.
+    with subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes) as shell:
         while len(fake.script.requests) < 3:
             assert shell.poll() is None
             time.sleep(0.02)
         os.kill(shell.pid, signal.SIGINT)
         assert shell.wait(timeout=20) == 1
     asked = _asked(fake)
-    assert 3 <= len(asked) <= 4
+    assert 3 <= len(asked) <= 6  # two at a time; a busy machine notices the third late
     assert sorted(_lines(tmp_path)) == asked
 
 
