@@ -32,10 +32,11 @@ from sum3dcam.video.decode import DecodeLimits, decode
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "mini"
 BATCH_SIZE = 8
-# Long enough for eight requests to meet in one batch on a busy machine.
+# Long enough for eight requests to meet in one batch, most times.
 MAX_BATCH_DELAY_MS = 700
+MOST_TRIES = 5
 READY_SECONDS = 180.0
-SPARE_SETTINGS = {"batchSize": 2, "maxBatchDelay": 300, "jobQueueSize": 4, "maxRetryTimeoutInSec": 4}
+SPARE_SETTINGS = {"batchSize": 2, "maxBatchDelay": 600, "jobQueueSize": 4, "maxRetryTimeoutInSec": 4}
 SPARE_PROPERTIES = {"enable_model_api": "true", "max_request_size": "3000000", "max_response_size": "1500000"}
 
 
@@ -280,14 +281,37 @@ def answered(server: Server) -> Callable[..., list[dict[str, Any]]]:
 def batches(answered: Callable[..., list[dict[str, Any]]]) -> Callable[[], list[tuple[int, int]]]:
     """(items, failed) of each batch that the worker logged since the test began."""
     already = len(answered())
+    return lambda: _batches(answered(after=already))
 
-    def since() -> list[tuple[int, int]]:
-        codes: dict[int, list[str]] = {}
-        for line in answered(after=already):
-            codes.setdefault(line["batch"], []).append(line["code"])
-        return [(len(of_batch), sum(code != "ok" for code in of_batch)) for of_batch in codes.values()]
 
-    return since
+@pytest.fixture
+def in_one_batch(
+    together: Callable[[Send, Sequence[tuple[bytes, Options]]], list[Raw]],
+    answered: Callable[..., list[dict[str, Any]]],
+) -> Callable[[Send, Sequence[tuple[bytes, Options]]], tuple[list[Raw], int]]:
+    """The replies to requests that met in one batch, and how many of them failed.
+
+    Asks again where they did not meet: on a busy machine some come later than the batch waits.
+    """
+
+    def send_all(send: Send, requests: Sequence[tuple[bytes, Options]]) -> tuple[list[Raw], int]:
+        tried = []
+        for _ in range(MOST_TRIES):
+            already = len(answered())
+            replies = together(send, requests)
+            tried.append(_batches(answered(after=already, at_least=len(requests))))
+            if len(tried[-1]) == 1:
+                return replies, tried[-1][0][1]
+        pytest.fail(f"the requests did not meet in one batch in {MOST_TRIES} tries: {tried}")
+
+    return send_all
+
+
+def _batches(lines: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    codes: dict[int, list[str]] = {}
+    for line in lines:
+        codes.setdefault(line["batch"], []).append(line["code"])
+    return [(len(of_batch), sum(code != "ok" for code in of_batch)) for of_batch in codes.values()]
 
 
 def encode_mp4(seed: int, *, num_frames: int) -> bytes:

@@ -1,7 +1,6 @@
 """A bad input gets its own error, the same on both transports, and its neighbours never notice."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -38,25 +37,25 @@ def test_in_a_batch_its_neighbours_answers_are_byte_identical(
     good_alone: list[bytes],
     http: Any,
     grpc_send: Any,
-    together: Any,
-    batches: Callable[[], list[tuple[int, int]]],
+    in_one_batch: Any,
 ) -> None:
     bad = bad_inputs[kind]
     requests = [(video, GOOD) for video in videos[:7]]
     requests.insert(3, (bad.data, bad.options))
     alone = http(bad.data, bad.options).body
     for send in (http, grpc_send):
-        replies = [reply.body for reply in together(send, requests)]
-        assert batches()[-1] == (len(requests), 1), "the requests did not meet in one batch"
+        answers, failed = in_one_batch(send, requests)
+        assert failed == 1
+        replies = [reply.body for reply in answers]
         assert replies.pop(3) == alone
         assert replies == good_alone
 
 
 def test_all_seven_in_one_batch_with_a_good_one(
-    bad_inputs: dict[str, Any], videos: list[bytes], good_alone: list[bytes], http: Any, together: Any, batches: Any
+    bad_inputs: dict[str, Any], videos: list[bytes], good_alone: list[bytes], http: Any, in_one_batch: Any
 ) -> None:
     requests = [(bad_inputs[kind].data, bad_inputs[kind].options) for kind in KINDS] + [(videos[0], GOOD)]
-    *bad, good = together(http, requests)
-    assert batches()[-1] == (8, 7)
+    (*bad, good), failed = in_one_batch(http, requests)
+    assert failed == 7
     assert [json.loads(reply.body)["error"]["code"] for reply in bad] == [bad_inputs[kind].code for kind in KINDS]
     assert good.body == good_alone[0]

@@ -22,7 +22,7 @@ def _assert_same(one: bytes, other: bytes) -> None:
 
 
 def test_alone_in_a_batch_over_http_and_over_grpc(
-    videos: list[bytes], http: Any, grpc_send: Any, together: Any, batches: Callable[[], list[tuple[int, int]]]
+    videos: list[bytes], http: Any, grpc_send: Any, in_one_batch: Any, batches: Callable[[], list[tuple[int, int]]]
 ) -> None:
     alone = [http(video, MAPS).body for video in videos]
     assert all(items == 1 for items, _ in batches())
@@ -31,18 +31,17 @@ def test_alone_in_a_batch_over_http_and_over_grpc(
     assert tensors["maps"].max() == 1.0
     assert envelope["clips"][0]["explanations"][0]["boxes"]
 
-    in_batch = {"http": together(http, [(video, MAPS) for video in videos])}
-    in_batch["grpc"] = together(grpc_send, [(video, MAPS) for video in videos])
-    assert [items for items, _ in batches()][len(videos) :] == [len(videos)] * 2
     _assert_same(alone[0], grpc_send(videos[0], MAPS).body)
-    for replies in in_batch.values():
+    for send in (http, grpc_send):
+        replies, failed = in_one_batch(send, [(video, MAPS) for video in videos])
+        assert failed == 0
         for one, other in zip(alone, replies, strict=True):
             _assert_same(one, other.body)
             # Clip by clip on the CPU: not only close.
             assert one == other.body
 
 
-def test_items_of_a_batch_keep_their_own_options(videos: list[bytes], http: Any, together: Any, batches: Any) -> None:
+def test_items_of_a_batch_keep_their_own_options(videos: list[bytes], http: Any, in_one_batch: Any) -> None:
     label = decode_reply(http(videos[0], {"top_k": "3"}).body)[0]["video"]["labels"][2]
     wishes = [
         {"explain": "none"},
@@ -55,8 +54,9 @@ def test_items_of_a_batch_keep_their_own_options(videos: list[bytes], http: Any,
         {"explain": "maps", "method": "counterfactual", "coordinates": "corners", "normalisation": "frame"},
     ]
     alone = [http(videos[0], wish).body for wish in wishes]
-    replies = [reply.body for reply in together(http, [(videos[0], wish) for wish in wishes])]
-    assert batches()[-1] == (len(wishes), 0)
+    answers, failed = in_one_batch(http, [(videos[0], wish) for wish in wishes])
+    assert failed == 0
+    replies = [reply.body for reply in answers]
     assert replies == alone
     best, two, by_index, by_name, one, counterfactual = (decode_reply(reply) for reply in replies[2:])
     ranked = [ranked["index"] for ranked in best[0]["video"]["labels"][:3]]

@@ -27,7 +27,7 @@ from sum3dcam.serving import canary, health, management, readiness
 from sum3dcam.serving.torchserve import Server
 
 BATCH, QUEUE = 2, 4  # of the spare server
-BATCHED_SECONDS = 0.6  # after which what was sent has left the queue for the worker
+BATCHED_SECONDS = 1.2  # after which what was sent has left the queue for the worker
 Client = HttpClient | GrpcClient
 
 
