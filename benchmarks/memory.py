@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from sum3dcam.contract import DEFAULT_METHOD, EXPLAIN_GRAPH, LABELS_GRAPH, TOP_CLASS, grid_name
+from sum3dcam.contract import DEFAULT_METHOD, EXPLAIN_GRAPH, LABELS_GRAPH, LOGITS, TOP_CLASS
 from sum3dcam.evaluation.provenance import machine, versions
 
 # Network, frames and pixels of a clip: as published.
@@ -100,15 +100,16 @@ def write(path: str, graph: str, model: str, num_frames: int, size_px: int) -> N
 
 def measure(path: str, engine_name: str, threads: int) -> None:
     """Loads the file as a server does and runs clips; prints what it took."""
-    from sum3dcam.attribution.maps import METHODS
+    from sum3dcam.artefact import read_card
+    from sum3dcam.attribution.maps import grids_read
     from sum3dcam.serving.engines import load_engine
 
+    card = read_card(Path(path))
+    wanted = grids_read(DEFAULT_METHOD, taps=card.tap_names) if card.graph == EXPLAIN_GRAPH else (LOGITS,)
     before = resident_mib()
     began = time.perf_counter()
-    engine = load_engine(Path(path), device="cpu", num_threads=threads, engine=engine_name)
-    card, load_seconds = engine.card, time.perf_counter() - began
-    grids = [grid_name(grid, tap) for tap in card.tap_names for grid in METHODS[DEFAULT_METHOD].grids]
-    wanted = grids if card.graph == EXPLAIN_GRAPH else None
+    engine = load_engine(Path(path), device="cpu", num_threads=threads, engine=engine_name, wanted=wanted)
+    load_seconds = time.perf_counter() - began
 
     def run(clips: NDArray[np.uint8]) -> None:
         engine.run(clips, target_B=np.full(len(clips), TOP_CLASS), outputs=wanted)

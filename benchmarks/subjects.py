@@ -17,7 +17,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sum3dcam.artefact import read_card
 from sum3dcam.attribution.grids import GRID_FORMULAS
-from sum3dcam.contract import EXPLAIN_GRAPH, LABELS_GRAPH, LOGITS, TOP_CLASS, Card, grid_name, output_names
+from sum3dcam.attribution.maps import grids_read
+from sum3dcam.contract import (
+    DEFAULT_METHOD,
+    EXPLAIN_GRAPH,
+    LABELS_GRAPH,
+    LOGITS,
+    TOP_CLASS,
+    Card,
+    grid_name,
+    output_names,
+)
 from sum3dcam.errors import ArtifactError
 from sum3dcam.export.archive import labels_path
 from sum3dcam.export.joint import explain_graph, fold_weights, labels_graph
@@ -48,9 +58,9 @@ class Subject:
 
 def outputs_of(card: Card) -> Mapping[str, tuple[str, ...]]:
     """The outputs of each kind that the card's network can be asked for."""
-    grids = {MAPS: tuple(grid_name(grid, tap) for tap in card.tap_names for grid in ("activation", "gradient"))}
+    grids = {MAPS: grids_read(DEFAULT_METHOD, taps=card.tap_names)}
     if set(PEER_TAPS) <= set(card.tap_names):
-        grids[LAYERS] = tuple(grid_name("gradcam", tap) for tap in PEER_TAPS)
+        grids[LAYERS] = grids_read("sum-gradcam", taps=PEER_TAPS)
     return {LABELS: (LOGITS,), **grids}
 
 
@@ -58,14 +68,16 @@ def engine_subjects(artifacts: list[Path], *, device: str, num_threads: int) -> 
     """Every engine that runs one of the files and passed its gate, in each kind."""
     for path in artifacts:
         for engine_name in LOADERS[path.suffix]:
-            for kind, wanted in outputs_of(read_card(path)).items():
-                file = labels_path(path) if kind == LABELS else path
+            kinds = dict(outputs_of(read_card(path)))
+            for file, wanted in ((labels_path(path), {LABELS: kinds.pop(LABELS)}), (path, kinds)):
+                first = next(iter(wanted.values()))
                 try:
-                    engine = load_engine(file, device=device, num_threads=num_threads, engine=engine_name)
+                    engine = load_engine(file, device=device, num_threads=num_threads, engine=engine_name, wanted=first)
                 except ArtifactError as error:
-                    print(f"left out: {engine_name} {kind}: {error}", file=sys.stderr)
+                    print(f"left out: {engine_name} {', '.join(wanted)}: {error}", file=sys.stderr)
                     continue
-                yield Subject(engine.name, kind, partial(_engine_answer, engine, wanted))
+                for kind, outputs in wanted.items():
+                    yield Subject(engine.name, kind, partial(_engine_answer, engine, outputs))
 
 
 def _engine_answer(

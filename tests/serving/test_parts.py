@@ -1,6 +1,8 @@
 """Parts of an explain graph: no more is computed than requests ask for, and its values are the whole's."""
 
+from collections import Counter
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,10 @@ import onnx
 import pytest
 from tests.oracle import tiny
 
-from sum3dcam.contract import EXPLAINED, LOGITS, Card, grid_name
+from sum3dcam.contract import EXPLAINED, GRIDS, LOGITS, Card, grid_name
 from sum3dcam.export.joint import explain_graph
 from sum3dcam.export.onnx import to_model, write_onnx
-from sum3dcam.serving.engines import load_engine, onnx_runtime
+from sum3dcam.serving.engines import load_engine, onnx_runtime, open_vino
 from sum3dcam.serving.engines.engine import part_outputs
 
 TAPS = ("conv", "layer2", "layer4")
@@ -32,23 +34,63 @@ def grids(kind: str, *taps: str) -> tuple[str, ...]:
     return tuple(grid_name(kind, tap) for tap in taps)
 
 
+SUMMED = ("activation", "gradient", "gradcam")
+
+
 @pytest.mark.parametrize(
-    ("wanted", "part"),
+    ("wanted", "kinds", "taps"),
     [
-        (grids("gradcam", "layer4"), grids("gradcam", "layer4")),
-        (grids("gradcam", "layer2"), grids("gradcam", "layer2", "layer4")),
-        (grids("layercam", "conv", "layer4"), grids("layercam", *TAPS)),
-        ((*grids("hirescam", "layer4"), *grids("activation", "layer2")), "activation hirescam from layer2"),
-        ((LOGITS,), ()),
+        ((LOGITS,), GRIDS, ("layer4",)),
+        (grids("gradcam", "layer4"), GRIDS, ("layer4",)),
+        (grids("hirescam", "layer4") + grids("layercam", "layer4"), GRIDS, ("layer4",)),
+        (grids("gradcam", "layer2"), SUMMED, ("layer2", "layer4")),
+        (grids("activation", *TAPS[1:]) + grids("gradient", *TAPS[1:]), SUMMED, ("layer2", "layer4")),
+        (grids("gradient", "conv"), SUMMED, TAPS),
+        (grids("layercam", "layer2"), GRIDS, TAPS),
+        (grids("hirescam", *TAPS), GRIDS, TAPS),
     ],
     ids=str,
 )
-def test_a_part_ends_at_the_lowest_tap_with_the_kinds_of_grids_asked_for(
-    wanted: tuple[str, ...], part: Any, artifact: Path
+def test_the_smallest_part_that_has_what_is_wanted(
+    wanted: tuple[str, ...], kinds: tuple[str, ...], taps: tuple[str, ...], artifact: Path
 ) -> None:
-    if isinstance(part, str):
-        part = [name for tap in TAPS[1:] for kind in ("activation", "hirescam") for name in grids(kind, tap)]
-    assert part_outputs(card_of(artifact), wanted) == (LOGITS, EXPLAINED, *part)
+    expected = [name for tap in taps for kind in kinds for name in grids(kind, tap)]
+    assert part_outputs(card_of(artifact), wanted) == (LOGITS, EXPLAINED, *expected)
+
+
+def test_of_two_streams_each_has_a_deepest_and_a_lowest_tap(artifact: Path) -> None:
+    card = card_of(artifact)
+    flow = [replace(tap, name=f"flow_{tap.name}", stream="flow") for tap in card.taps]
+    both = replace(card, taps=(*card.taps, *flow), streams=("rgb", "flow"))
+    deepest = part_outputs(both, grids("gradcam", "layer4", "flow_layer4"))
+    assert {name.partition("_")[2] for name in deepest[2:]} == {"layer4", "flow_layer4"}
+    assert {name.partition("_")[2] for name in part_outputs(both, grids("gradcam", "flow_layer2"))[2:]} == {
+        "layer2",
+        "layer4",
+        "flow_layer2",
+        "flow_layer4",
+    }
+
+
+@pytest.mark.parametrize("engine_name", ["onnxruntime", "openvino"])
+def test_whatever_is_asked_for_few_parts_are_made_and_none_twice(
+    engine_name: str, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, function = {"onnxruntime": (onnx_runtime, "_start"), "openvino": (open_vino, "compile_graph")}[engine_name]
+    make, made = getattr(module, function), Counter[tuple[str, ...]]()
+
+    def counting(*arguments: Any, **named: Any) -> Any:
+        made[named["outputs"] if "outputs" in named else arguments[1]] += 1
+        return make(*arguments, **named)
+
+    monkeypatch.setattr(module, function, counting)
+    engine = load_engine(artifact, device="cpu", num_threads=1, engine=engine_name, wanted=(LOGITS,))
+    clip, target = tiny.clips(tiny.Case(), num_clips=1), np.zeros(1, np.int64)
+    wishes = [grids(kind, *taps) for kind in GRIDS for some in (1, 2, 3) for taps in combinations(TAPS, some)]
+    for wanted in wishes * 2:
+        assert set(wanted) <= set(engine.run(clip, target_B=target, outputs=wanted))
+    assert len(made) == 4
+    assert set(made.values()) == {1}
 
 
 def card_of(artifact: Path) -> Card:

@@ -4,7 +4,7 @@ Every method is a sum over taps of a per-tap map, n(x) = ReLU(x) / max ReLU(x) t
 product of Sum3DCAM do not commute with interpolation, the channel sum does, so the grids carry one channel.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
@@ -123,6 +123,18 @@ def find_method(name: str) -> Method:
     if name not in METHODS:
         raise BadOptionError("unknown attribution method", got=name, allowed=list(METHODS))
     return METHODS[name]
+
+
+def grids_read(method: str, *, taps: Iterable[str]) -> tuple[str, ...]:
+    """The graph's outputs of which the method's maps over these taps are made.
+
+    >>> grids_read("sum3dcam", taps=["layer4"])
+    ('activation_layer4', 'gradient_layer4')
+
+    Raises:
+        BadOptionError: there is no such method.
+    """
+    return tuple(grid_name(grid, tap) for tap in taps for grid in find_method(method).grids)
 
 
 def choose_taps(asked: Sequence[str] | None, *, method: str, available: Sequence[str]) -> tuple[str, ...]:

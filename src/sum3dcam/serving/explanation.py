@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sum3dcam.attribution.boxes import BoxXYXY, FrameBox, find_boxes
-from sum3dcam.attribution.maps import METHODS, MapsResult, build_maps, taps_by_stream
+from sum3dcam.attribution.maps import MapsResult, build_maps, grids_read, taps_by_stream
 from sum3dcam.attribution.tubes import Tube, link, smooth
-from sum3dcam.contract import EXPLAINED, LOGITS, MAPS, Card, grid_name, stream_name
+from sum3dcam.contract import EXPLAINED, LOGITS, MAPS, Card, stream_name
 from sum3dcam.serving.options import RequestOptions
 from sum3dcam.serving.request import Request
 from sum3dcam.video.footage import Video
@@ -39,8 +39,7 @@ def describe_attribution(options: RequestOptions) -> Json:
 
 def outputs_read(options: RequestOptions) -> tuple[str, ...]:
     """The graph's outputs that an explained request's answer is made from."""
-    grids = [grid_name(grid, tap) for tap in options.taps for grid in METHODS[options.method].grids]
-    return (LOGITS, EXPLAINED, *grids)
+    return (LOGITS, EXPLAINED, *grids_read(options.method, taps=options.taps))
 
 
 def explain_clip(

@@ -1,16 +1,19 @@
 """What runs an artefact. A new engine is one module and one line in LOADERS."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from sum3dcam.artefact import read_card
+from sum3dcam.attribution.maps import grids_read
 from sum3dcam.contract import (
     AOTI,
+    DEFAULT_METHOD,
     EAGER,
     EXPLAIN_GRAPH,
     LABELS_GRAPH,
+    LOGITS,
     ONNXRUNTIME,
     OPENVINO,
     PT2,
@@ -20,7 +23,7 @@ from sum3dcam.contract import (
 )
 from sum3dcam.errors import ArtifactError
 from sum3dcam.serving.engines import aoti, onnx_runtime, open_vino, pt2, torchscript
-from sum3dcam.serving.engines.engine import Engine
+from sum3dcam.serving.engines.engine import Engine, try_one_clip
 from sum3dcam.video.geometry import PREPROCESSING
 
 __all__ = ["LOADERS", "Engine", "load_engine", "load_engines"]
@@ -37,8 +40,18 @@ LOADERS: Mapping[str, Mapping[str, Callable[..., Engine]]] = {
 }
 
 
-def load_engine(path: Path, *, device: str, num_threads: int, engine: str | None = None) -> Engine:
-    """Loads an artefact in the engine named, or else in the fastest, and holds it against its own card.
+def load_engine(
+    path: Path,
+    *,
+    device: str,
+    num_threads: int,
+    engine: str | None = None,
+    wanted: Collection[str] | None = None,
+) -> Engine:
+    """Loads an artefact in the engine named, or else in the fastest, holds it against its own card, and tries it.
+
+    Args:
+        wanted: the outputs that will mostly be asked for; what they need is ready afterwards. None: the whole graph.
 
     Raises:
         ArtifactError: no card, graph and card disagree, frames this server cannot make, an engine that does not run
@@ -60,6 +73,7 @@ def load_engine(path: Path, *, device: str, num_threads: int, engine: str | None
         )
     loaded = loaders[name](path, card=card, device=device, num_threads=num_threads)
     _check_certificate(loaded, path=path)
+    try_one_clip(loaded, outputs=wanted)
     return loaded
 
 
@@ -90,9 +104,16 @@ def load_engines(
             allowed=explain.model,
         )
     chosen = engines or {}
+    mostly = {EXPLAIN_GRAPH: grids_read(DEFAULT_METHOD, taps=explain.tap_names), LABELS_GRAPH: (LOGITS,)}
     explain_engine, labels_engine = (
-        load_engine(paths[graph], device=device, num_threads=num_threads, engine=chosen.get(graph))
-        for graph in (EXPLAIN_GRAPH, LABELS_GRAPH)
+        load_engine(
+            paths[graph],
+            device=device,
+            num_threads=num_threads,
+            engine=chosen.get(graph),
+            wanted=wanted,
+        )
+        for graph, wanted in mostly.items()
     )
     return explain_engine, labels_engine
 

@@ -12,7 +12,6 @@ from sum3dcam.contract import AOTI, BUILD_KEY, Card
 from sum3dcam.digests import file_sha256
 from sum3dcam.errors import ArtifactError
 from sum3dcam.hardware import cpu_features
-from sum3dcam.serving.engines.engine import try_one_clip
 from sum3dcam.serving.engines.torch_engine import TorchEngine, claim_device
 
 
@@ -41,10 +40,7 @@ def load(path: Path, *, card: Card, device: str, num_threads: int) -> TorchEngin
     def call(*tensors: torch.Tensor) -> Any:
         return compiled(*(tensor.contiguous() for tensor in tensors))
 
-    engine = TorchEngine(call, name=AOTI, card=card, device=device, sha256=file_sha256(path))
-    # The file itself names neither shapes nor outputs.
-    try_one_clip(engine)
-    return engine
+    return TorchEngine(call, name=AOTI, card=card, device=device, sha256=file_sha256(path))
 
 
 def _check_build(path: Path, *, torch_version: str) -> None:

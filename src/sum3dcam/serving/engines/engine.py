@@ -1,25 +1,22 @@
 """What every engine is, and how its graph is held against its card."""
 
-from collections.abc import Collection, Mapping, Sequence
-from itertools import compress
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sum3dcam.attribution.maps import METHODS
 from sum3dcam.contract import (
     CLIP,
-    DEFAULT_METHOD,
     EXPLAIN_GRAPH,
     EXPLAINED,
     GRIDS,
     LOGITS,
-    SALIENCY,
     TARGET,
     TOP_CLASS,
     Card,
     grid_name,
+    streams_of,
 )
 from sum3dcam.errors import ArtifactError
 
@@ -51,22 +48,33 @@ class Engine(Protocol):
         ...
 
 
-# How many parts of its graph an engine keeps; each may hold its weights once more.
-PARTS_KEPT = 3
+# Sums of what the backward computes in any case; the other kinds multiply every gradient first.
+SUMMED_GRIDS = ("activation", "gradient", "gradcam")
 
 
 def part_outputs(card: Card, wanted: Collection[str] | None) -> tuple[str, ...]:
-    """The outputs of the smallest part of the graph that is made for `wanted`, in the card's order.
+    """The outputs, in the card's order, of the smallest part of the graph that is made and has all that is wanted.
 
-    A part ends at the lowest tap wanted and has the wanted kinds of grids of that tap and of all above it, so that
-    requests for few taps share few parts.
+    A part takes an engine seconds to make and may hold the weights once more; so there are these few, whatever clients
+    ask for, and none is given up. The choice knows nothing of earlier requests: no answer depends on them.
     """
-    if wanted is None or any(name.startswith(SALIENCY) for name in wanted):
+    if wanted is None:
         return card.outputs
-    grids = [[grid_name(grid, tap.name) for grid in GRIDS] for tap in card.taps]
-    lowest = next((at for at, names in enumerate(grids) if not set(names).isdisjoint(wanted)), len(grids))
-    kinds = [any(names[kind] in wanted for names in grids) for kind in range(len(GRIDS))]
-    kept = {LOGITS, EXPLAINED, *(name for names in grids[lowest:] for name in compress(names, kinds))}
+    return next((part for part in _parts(card) if set(wanted) <= set(part)), card.outputs)
+
+
+def _parts(card: Card) -> Iterator[tuple[str, ...]]:
+    """From the smallest; the whole graph comes after them."""
+    if card.graph == EXPLAIN_GRAPH:
+        streams = [[tap.name for tap in card.taps if tap.stream == stream] for stream in streams_of(card.taps)]
+        yield _with_grids(card, GRIDS, taps=[taps[-1] for taps in streams])
+        yield _with_grids(card, SUMMED_GRIDS, taps=[tap for taps in streams for tap in taps[1:]])
+        yield _with_grids(card, SUMMED_GRIDS, taps=card.tap_names)
+        yield _with_grids(card, GRIDS, taps=card.tap_names)
+
+
+def _with_grids(card: Card, kinds: Sequence[str], *, taps: Collection[str]) -> tuple[str, ...]:
+    kept = {LOGITS, EXPLAINED, *(grid_name(kind, tap) for kind in kinds for tap in taps)}
     return tuple(name for name in card.outputs if name in kept)
 
 
@@ -83,17 +91,15 @@ def check_same(what: str, *, got: Sequence[object], card: Sequence[object]) -> N
         )
 
 
-def try_one_clip(engine: Engine) -> None:
-    """Runs one clip of the card's shape for what most requests ask: what cannot run must not start.
+def try_one_clip(engine: Engine, *, outputs: Collection[str] | None) -> None:
+    """Runs a clip of the card's shape: what cannot run must not start.
 
     Raises:
         ArtifactError: it does not run.
     """
-    card = engine.card
-    grids = [grid_name(grid, tap) for tap in card.tap_names for grid in METHODS[DEFAULT_METHOD].grids]
-    clip = np.zeros((1, *card.clip_shape_THWC), np.uint8)
+    clip = np.zeros((1, *engine.card.clip_shape_THWC), np.uint8)
     try:
-        engine.run(clip, target_B=np.array([TOP_CLASS]), outputs=grids if card.graph == EXPLAIN_GRAPH else None)
+        engine.run(clip, target_B=np.array([TOP_CLASS]), outputs=outputs)
     except ArtifactError:
         raise
     except Exception as error:

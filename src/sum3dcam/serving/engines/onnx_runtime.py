@@ -4,7 +4,7 @@ import os
 import weakref
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -18,12 +18,10 @@ from sum3dcam.contract import CLIP, ONNXRUNTIME, TARGET, Card
 from sum3dcam.digests import file_sha256
 from sum3dcam.errors import ArtifactError
 from sum3dcam.serving.engines.engine import (
-    PARTS_KEPT,
     Arrays,
     check_same,
     input_names,
     part_outputs,
-    try_one_clip,
 )
 
 _ERRORS_ONLY = 3
@@ -38,7 +36,7 @@ class OnnxRuntimeEngine:
         self.card = card
         self.sha256 = sha256
         self.provider = provider
-        self._session = lru_cache(PARTS_KEPT)(start)
+        self._session = cache(start)
         self._inputs = input_names(card)
 
     def run(
@@ -74,7 +72,6 @@ def load(path: Path, *, card: Card, device: str, num_threads: int) -> OnnxRuntim
     start = partial(_start, file, card=card, options=options, provider=(provider, provider_options))
     engine = OnnxRuntimeEngine(start, card=card, provider=provider, sha256=file_sha256(path))
     weakref.finalize(engine, os.close, descriptor)
-    try_one_clip(engine)
     return engine
 
 

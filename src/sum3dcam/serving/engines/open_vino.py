@@ -1,7 +1,7 @@
 """An .onnx artefact in OpenVINO, an optional extra."""
 
 from collections.abc import Collection
-from functools import lru_cache
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,10 @@ from sum3dcam.digests import file_sha256
 from sum3dcam.errors import ArtifactError
 from sum3dcam.openvino_graph import compile_graph, read_graph
 from sum3dcam.serving.engines.engine import (
-    PARTS_KEPT,
     Arrays,
     check_same,
     input_names,
     part_outputs,
-    try_one_clip,
 )
 
 
@@ -33,7 +31,7 @@ class OpenVinoEngine:
         self.card = card
         self.sha256 = sha256
         self._inputs = input_names(card)
-        self._compiled = lru_cache(PARTS_KEPT)(
+        self._compiled = cache(
             lambda outputs, one_clip: compile_graph(model, outputs=outputs, one_clip=one_clip, num_threads=num_threads)
         )
 
@@ -65,9 +63,7 @@ def load(path: Path, *, card: Card, device: str, num_threads: int) -> OpenVinoEn
     check_same("inputs", got=[_name(node, input_names(card)) for node in model.inputs], card=input_names(card))
     check_same("outputs", got=[_name(node, card.outputs) for node in model.outputs], card=card.outputs)
     check_same("clip dimensions", got=clip_shape, card=[str(size) for size in card.clip_shape_THWC])
-    engine = OpenVinoEngine(model, card=card, sha256=file_sha256(path), num_threads=num_threads)
-    try_one_clip(engine)
-    return engine
+    return OpenVinoEngine(model, card=card, sha256=file_sha256(path), num_threads=num_threads)
 
 
 def _name(node: Any, known: tuple[str, ...]) -> str:
