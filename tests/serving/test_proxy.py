@@ -1,0 +1,119 @@
+"""What the load balancers are told; that they do it is shown in tests/e2e/test_cluster.py."""
+
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from sum3dcam.errors import ServerError
+from sum3dcam.serving import proxy
+from sum3dcam.serving.proxy import Edge, Limits, Tls, Upstream
+
+TEMPLATES = Path(__file__).resolve().parents[2] / "serve_config"
+KINDS = tuple(proxy.TEMPLATES)
+KEY = "a-key-of-20-letters_"
+EDGE = Edge(host="127.0.0.1", http_port=18000, grpc_port=17000, api_keys={KEY: "someone"})
+UPSTREAMS = {
+    "a": Upstream(http="127.0.0.1:18080", grpc="127.0.0.1:17070", health="127.0.0.1:18083"),
+    "b": Upstream(http="127.0.0.1:18180", grpc="127.0.0.1:17170", health="127.0.0.1:18183"),
+}
+LIMITS = Limits(request_bytes=123_456, answer_seconds=77, under_way=21)
+
+
+def configured(kind: str, folder: Path, **changes: Any) -> str:
+    facts = {"edge": EDGE, "upstreams": UPSTREAMS, "limits": LIMITS, "templates": TEMPLATES} | changes
+    proxy.configure(kind, **facts, run_dir=folder, temp_dir=folder)
+    return (folder / proxy.TEMPLATES[kind]).read_text()
+
+
+def checks(kind: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The program's own opinion of its configuration."""
+    check = {"nginx": "-t", "haproxy": "-c"}[kind]
+    return subprocess.run([*proxy.command(kind, run_dir=folder), check], capture_output=True, text=True, check=False)
+
+
+def test_limits_follow_from_what_the_instances_are_told() -> None:
+    configs = [{"responseTimeout": 30, "jobQueueSize": 50, "batchSize": 4, "maxWorkers": 2}, {"responseTimeout": 45}]
+    limits = proxy.read_limits(configs, properties={"max_request_size": "1000"})
+    # A batch ahead and the request itself; what waits and what is in batches. The second has TorchServe's defaults.
+    assert limits == Limits(request_bytes=1000, answer_seconds=90, under_way=50 + 2 * 4 + 100 + 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("with_tls", ["", "tls", "mtls"])
+def test_the_program_accepts_its_configuration(kind: str, with_tls: str, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    leaf = authority.issue_cert("127.0.0.1")
+    certificate, key, ca = (tmp_path / name for name in ("certificate.pem", "key.pem", "ca.pem"))
+    certificate.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+    key.write_bytes(leaf.private_key_pem.bytes())
+    ca.write_bytes(authority.cert_pem.bytes())
+    tls = {"": None, "tls": Tls(certificate, key), "mtls": Tls(certificate, key, client_ca=ca)}[with_tls]
+    configured(kind, tmp_path, edge=replace(EDGE, tls=tls))
+    found = checks(kind, tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert "warn" not in (found.stdout + found.stderr).lower()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_its_numbers_are_the_instances(kind: str, tmp_path: Path) -> None:
+    # nginx counts what a client has under way on all instances, HAProxy what each of them has.
+    share = {"nginx": len(UPSTREAMS), "haproxy": 1}[kind]
+    others = Limits(request_bytes=654_321, answer_seconds=88, under_way=31)
+    for limits, absent in ((LIMITS, others), (others, LIMITS)):
+        text = configured(kind, tmp_path, limits=limits)
+        found = set(re.findall(r"\d+", text))
+        assert found >= {str(n) for n in (limits.request_bytes, limits.answer_seconds, share * limits.under_way)}
+        assert not found & {str(n) for n in (absent.request_bytes, absent.answer_seconds, share * absent.under_way)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_holds_keys_is_for_its_owner_alone(kind: str, tmp_path: Path) -> None:
+    configured(kind, tmp_path)
+    for path in tmp_path.iterdir():
+        if KEY in path.read_text():
+            assert path.stat().st_mode & 0o077 == 0, path.name
+
+
+def test_nginx_spares_who_is_down(tmp_path: Path) -> None:
+    text = configured("nginx", tmp_path, down={"b"})
+    assert re.findall(r"server (\S+)(?: max_fails=0) down;", text) == ["127.0.0.1:18180", "127.0.0.1:17170"]
+    assert checks("nginx", tmp_path).returncode == 0
+
+
+def test_keys_do_not_cross_a_network_in_clear(tmp_path: Path) -> None:
+    with pytest.raises(ServerError, match="certificate"):
+        configured("nginx", tmp_path, edge=replace(EDGE, host="0.0.0.0"))
+
+
+def test_keys_are_read_with_their_clients(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"# who KEY\n\nsomeone {KEY}\nother {KEY[::-1]}\n")
+    assert proxy.read_api_keys(path) == {KEY: "someone", KEY[::-1]: "other"}
+
+
+@pytest.mark.parametrize("text", ["", "# none\n", f"{KEY}\n", "someone short\n", f'someone {KEY}" 1; }}\n'])
+def test_other_lines_are_no_keys(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(text)
+    with pytest.raises(ServerError, match="API keys"):
+        proxy.read_api_keys(path)
+
+
+def test_a_key_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "keys"
+    proxy.make_api_keys(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    (key,) = proxy.read_api_keys(path)
+    assert len(key) >= 40
+
+
+def test_absent_program_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxy, "_DAEMONS", "/nonexistent")
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(ServerError, match="apt-get install haproxy"):
+        proxy.find_program("haproxy")
