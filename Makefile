@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve stop programs test check triton-env bench bench-gpu audit image clean
+.PHONY: help setup demo serve stop cluster cluster-stop programs test check triton-env bench bench-gpu audit image clean
 
 PYTHON ?= python3.11
 # Debian's: pytriton's own interpreter does not start under every 3.11.
@@ -21,7 +21,7 @@ CLIP ?= $(DEMO)/clip.mp4
 export OMP_WAIT_POLICY ?= passive
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 setup: $(VENV)/.$(EXTRAS)-done ## Make the virtual environment with the pinned dependencies
 
@@ -70,6 +70,13 @@ serve: setup model_store/$(MODEL).mar ## Serve all of model_store/ on HTTP 8080 
 stop: setup ## Stop the server that `make serve` started
 	$(BIN)/python -m sum3dcam.serving.launch stop
 
+cluster: PROGRAMS := $(or $(PROXY),nginx)
+cluster: setup programs model_store/$(MODEL).mar ## Serve all of model_store/ twice behind nginx (PROXY=haproxy), HTTP 8000, gRPC 7000
+	$(BIN)/python -m sum3dcam.serving.cluster start $(if $(PROXY),--proxy $(PROXY))
+
+cluster-stop: setup ## Stop what `make cluster` started
+	$(BIN)/python -m sum3dcam.serving.cluster stop
+
 # What the container serves with: as serve_config/config.properties, but what clients, probes and scrapes ask listens
 # on the pod's network.
 build/pod.properties: serve_config/config.properties
@@ -86,7 +93,7 @@ build/triton-env/.done: serve_config/triton-requirements.txt
 	echo $(CURDIR)/src > $(@D)/lib/python3.11/site-packages/sum3dcam.pth
 	touch $@
 
-check: setup ## Lint, types, import rules, doctests, unit tests
+check: setup programs ## Lint, types, import rules, doctests, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -96,15 +103,16 @@ check: setup ## Lint, types, import rules, doctests, unit tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m 'not e2e and not slow'
 
 # Debian packages whose programs the tests start. Only root can install them; without one a test says what it lacks.
-PROGRAMS := chromium
+# RUNLEVEL=1 keeps their own services from being started; Debian's folder of daemons is not on everybody's path.
+PROGRAMS := chromium nginx haproxy
 
 programs:
-	@missing=$$(for one in $(PROGRAMS); do command -v $$one >/dev/null || echo $$one; done); \
+	@PATH="$$PATH:/usr/sbin"; missing=$$(for one in $(PROGRAMS); do command -v $$one >/dev/null || echo $$one; done); \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get -qq update && apt-get -qq install --yes --no-install-recommends $$missing; \
+		apt-get -qq update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends $$missing; \
 	fi
 
-test: check programs ## `make check`, then everything slow: full-size networks, a training, the real TorchServe
+test: check ## `make check`, then everything slow: full-size networks, a training, the real TorchServe
 	$(BIN)/pytest -m 'e2e or slow' --durations=10
 
 bench: setup model_store/$(MODEL).mar ## Ten minutes: engines, peers and a served model; what moved since benchmarks/results

@@ -88,11 +88,16 @@ class Server:
 
 def free_ports() -> Ports:
     """Ports that nobody listens on now."""
+    return Ports(*free_numbers(len(fields(Ports))))
+
+
+def free_numbers(count: int) -> list[int]:
+    """As many different numbers of ports that nobody listens on now."""
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in fields(Ports)]
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
             one.bind(("127.0.0.1", 0))
-        return Ports(*(one.getsockname()[1] for one in sockets))
+        return [one.getsockname()[1] for one in sockets]
 
 
 def configured_ports(properties: Mapping[str, str]) -> Ports:
@@ -147,11 +152,17 @@ def start(archives: Iterable[Path], *, config: Path, run_dir: Path, ports: Ports
 
 def load(run_dir: Path) -> Server | None:
     """The server that runs from this folder, if one does."""
+    server = last_started(run_dir)
+    return server if server is not None and is_running(server) else None
+
+
+def last_started(run_dir: Path) -> Server | None:
+    """The server that was started from this folder and not stopped; it may have ended by itself."""
     try:
         state = json.loads((run_dir / STATE_FILE).read_text())
     except FileNotFoundError:
         return None
-    server = Server(
+    return Server(
         pid=state["pid"],
         exporter_pid=state["exporter_pid"],
         ports=Ports(**state["ports"]),
@@ -159,7 +170,6 @@ def load(run_dir: Path) -> Server | None:
         run_dir=Path(state["run_dir"]),
         temp_dir=Path(state["temp_dir"]),
     )
-    return server if is_running(server) else None
 
 
 def is_running(server: Server) -> bool:
@@ -180,15 +190,15 @@ def _alive(pid: int, *, temp_dir: Path) -> list[psutil.Process]:
 
 def stop(server: Server) -> None:
     """Ends the server and its workers, by force where asking does not help, and removes its temporary folder."""
-    if is_running(server):
-        frontend = psutil.Process(server.pid)
-        # The exporter ends by itself, once its server has.
-        family = [frontend, *frontend.children(recursive=True), *_alive(server.exporter_pid, temp_dir=server.temp_dir)]
+    # The exporter ends by itself, once its server has, be that before this.
+    family = _alive(server.exporter_pid, temp_dir=server.temp_dir)
+    for frontend in _alive(server.pid, temp_dir=server.temp_dir):
+        family += [frontend, *frontend.children(recursive=True)]
         frontend.terminate()
-        alive = _wait_gone(family)
-        for process in alive:
-            process.kill()
-        _wait_gone(alive)
+    alive = _wait_gone(family)
+    for process in alive:
+        process.kill()
+    _wait_gone(alive)
     shutil.rmtree(server.temp_dir, ignore_errors=True)
     (server.run_dir / STATE_FILE).unlink(missing_ok=True)
 
