@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from load.inputs import Inputs
 from sum3dcam.contract import TOP_CLASS
 from sum3dcam.serving.answer import build_answer
-from sum3dcam.serving.archive import read_archive
+from sum3dcam.serving.archive import Archive, read_archive
 from sum3dcam.serving.codec import encode_reply
 from sum3dcam.serving.engines import load_engines
 from sum3dcam.serving.explanation import outputs_read
@@ -32,14 +31,14 @@ MAX_MESSAGE = {"max_request_size": "67108864", "max_response_size": "67108864"}
 class InProcess:
     """The archive's engines, started as its worker starts them, on the CPU."""
 
-    def __init__(self, folder: Path, *, config: Mapping[str, Any]) -> None:
-        self.settings: Settings = read_settings(config, properties=MAX_MESSAGE)
-        self.batch_size: int = config.get("batchSize", 1)
+    def __init__(self, folder: Path, *, archive: Archive) -> None:
+        self.settings: Settings = read_settings(archive.config, properties=MAX_MESSAGE)
+        self.batch_size: int = archive.config.get("batchSize", 1)
         self.explain, self.labels = load_engines(
             folder, device="cpu", num_threads=self.settings.num_threads, engines=self.settings.engines
         )
         self._decoder = InProcessDecoder(frame_spec(self.explain.card), limits=self.settings.limits)
-        self._predictor = Predictor(self.explain, self.labels, settings=self.settings)
+        self._predictor = Predictor(self.explain, self.labels, settings=self.settings, version=archive.version)
 
     def answer(self, data: Sequence[bytes], options: Mapping[str, str]) -> list[bytes]:
         """The replies to one batch."""
@@ -94,4 +93,4 @@ def unpacked(archive: Path) -> Iterator[InProcess]:
     with tempfile.TemporaryDirectory(prefix="sum3dcam-load-") as folder:
         with zipfile.ZipFile(archive) as packed:
             packed.extractall(folder)
-        yield InProcess(Path(folder), config=read_archive(archive).config)
+        yield InProcess(Path(folder), archive=read_archive(archive))
