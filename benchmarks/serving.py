@@ -8,9 +8,7 @@ in this process (decode, compute, encode, and the throughput that the server's i
 """
 
 import asyncio
-import json
 import os
-import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +22,7 @@ from load.inprocess import InProcess, unpacked
 from load.inputs import NPY, PAYLOADS, VIDEO, make_inputs
 from load.measure import LOADS, Plan, measure, no_findings
 from load.pictures import write_pictures
+from load.results import dumps
 from load.senders import GRPC, HTTP, SENDERS
 from load.server import Target, started
 from load.tables import serving_tables
@@ -120,12 +119,6 @@ def main(
     write_pictures(report, output.with_suffix(".png"))
     if not complete:
         raise click.ClickException(f"not done after {minutes:g} minutes (--minutes); what was measured is kept")
-
-
-def dumps(report: Mapping[str, Any]) -> str:
-    """JSON with each innermost list or object, a histogram say, on one line."""
-    text = json.dumps(report, indent=1, allow_nan=False)
-    return re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda inner: " ".join(inner.group().split()), text) + "\n"
 
 
 Setup = tuple[Target, dict[str, int], InProcess | None]

@@ -15,14 +15,13 @@ from load.inputs import NPY, make_inputs
 from load.measure import LOADS, Plan, measure, no_findings
 from load.page import html_page, html_table, section
 from load.pictures import serving_pictures
+from load.results import dumps
 from load.server import NOOP, Target
 from load.tables import serving_tables
 from matplotlib.image import imread
 from noop.noop_handler import NoopHandler
 from report import main as report_command
 from rich.table import Table
-
-from serving import dumps
 
 
 @pytest.fixture(scope="module")

@@ -81,6 +81,15 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def quick_archive(archive: Path) -> Path:
+    """The same as it is delivered, without the long wait for a batch."""
+    store = archive.parents[1] / "quick"
+    artifact = archive.parents[1] / f"{MODEL}.onnx"
+    _run_script("export/to_mar.py", "--artifact", artifact, "--name", MODEL, "--output", store)
+    return store / f"{MODEL}.mar"
+
+
+@pytest.fixture(scope="session")
 def server(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The running server; nothing of it is left afterwards."""
     started = torchserve.start(
