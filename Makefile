@@ -113,7 +113,7 @@ programs:
 	fi
 
 test: check ## `make check`, then everything slow: full-size networks, a training, the real TorchServe
-	$(BIN)/pytest -m 'e2e or slow' --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m 'e2e or slow' --durations=20
 
 bench: setup model_store/$(MODEL).mar ## Ten minutes: engines, peers and a served model; what moved since benchmarks/results
 	$(BIN)/python benchmarks/engines.py --model $(MODEL) --peers --repeats 5 --output build/bench/engines-$(MODEL).json

@@ -38,6 +38,11 @@ class Served:
     explain: Callable[[np.ndarray], Explanation]
 
 
+@pytest.fixture(autouse=True)
+def worker_is_never_restarted() -> None:
+    """The session's server has no part here."""
+
+
 @pytest.fixture(scope="module")
 def served(
     resnext101_exports: Exports, run_script: Any, project: Path, tmp_path_factory: pytest.TempPathFactory

@@ -12,8 +12,6 @@ from sum3dcam.serving import readiness, torchserve
 from sum3dcam.serving.torchserve import Server
 from sum3dcam.wire import decode_reply
 
-pytestmark = pytest.mark.slow  # its export alone takes a minute
-
 
 @pytest.fixture(scope="module")
 def scripted_server(run_script: Any, project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
