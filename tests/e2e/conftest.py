@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from playwright.sync_api import Browser, sync_playwright
 
 from sum3dcam.client.inference_pb2 import PredictionsRequest
 from sum3dcam.client.inference_pb2_grpc import InferenceAPIsServiceStub
@@ -36,6 +38,8 @@ BATCH_SIZE = 8
 MAX_BATCH_DELAY_MS = 700
 MOST_TRIES = 5
 READY_SECONDS = 180.0
+# Every other name is unknown to this browser: neither a page nor the browser itself can reach anything else.
+LOOPBACK_ONLY = ("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--disable-background-networking")
 SPARE_SETTINGS = {"batchSize": 2, "maxBatchDelay": 600, "jobQueueSize": 4, "maxRetryTimeoutInSec": 4}
 SPARE_PROPERTIES = {"enable_model_api": "true", "max_request_size": "3000000", "max_response_size": "1500000"}
 
@@ -186,6 +190,18 @@ def spare(pack_spare: Callable[[str], Path]) -> Iterator[Run]:
     options = ("--config", folder / "config.properties", "--canary-seconds", 1000, *at_once)
     with _start_run(small, *options, run_dir=folder / "run") as run:
         yield run
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium that can reach nothing but this machine."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.fail("no chromium on the PATH: apt-get install chromium (root's `make test` does)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=LOOPBACK_ONLY)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(autouse=True)

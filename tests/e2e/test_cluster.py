@@ -27,7 +27,9 @@ from load.faults import Fault, Subject, decoders, end_instance, kill_instance, k
 from load.inprocess import unpacked
 from load.senders import GrpcSender, HttpSender, Sender
 from load.traffic import OK, closed_loop
+from playwright.sync_api import Browser, expect
 
+from sum3dcam.client.http import HttpClient
 from sum3dcam.client.inference_pb2 import PredictionsRequest
 from sum3dcam.client.inference_pb2_grpc import InferenceAPIsServiceStub
 from sum3dcam.serving import canary, cluster, keeper, proxy, readiness, torchserve
@@ -295,6 +297,26 @@ def test_page_needs_no_key(running: Running) -> None:
     assert page.headers["content-security-policy"] == "frame-ancestors 'none'"
     assert (page.headers["x-content-type-options"], page.headers["cache-control"]) == ("nosniff", "no-cache")
     assert httpx.put(url(running, "nginx", "/hello.html"), content=b"x").status_code == 403
+
+
+def test_page_behind_nginx_asks_with_its_key_and_shows_the_answer(
+    running: Running, browser: Browser, videos: list[bytes]
+) -> None:
+    page = browser.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda said: faults.append(said.text) if "Security Policy" in said.text else None)
+    page.goto(url(running, "nginx", f"/?model={MODEL}"))
+    clip = {"name": "clip.mp4", "mimeType": "video/mp4", "buffer": videos[0]}
+    page.set_input_files("#file", clip)
+    expect(page.locator("#error")).to_contain_text("asks for an API key", timeout=30_000)
+    page.keyboard.type(running.api_key)
+    page.keyboard.press("Enter")
+    expect(page.locator("#answer")).to_be_visible(timeout=30_000)
+    with HttpClient(url(running, "nginx", ""), model=MODEL, api_key=running.api_key) as client:
+        best = client.predict(videos[0]).video.labels[0]
+    expect(page.locator("#top-label")).to_have_text(best.label)
+    assert faults == []
 
 
 def url(running: Running, kind: str, path: str) -> str:

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from sum3dcam.errors import ArtifactError
 from sum3dcam.export.emission import Emission
-from sum3dcam.export.pooling import max_pool3d_in_passes, scatter_to_maxima, sum_channels
+from sum3dcam.export.pooling import max_pool3d_in_passes, mean_places, scatter_to_maxima, sum_channels
 
 # Kernel, stride, padding, ceil_mode: of the two networks, and odder ones.
 POOLS = [
@@ -29,7 +29,7 @@ SIZES = [(6, 8, 9), (5, 7, 10)]
 
 @pytest.mark.parametrize("pool", POOLS, ids=str)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_maxima_gradient_and_its_channel_sum_are_torchs_ties_included(
+def test_maxima_gradient_its_channel_sum_and_means_are_torchs_ties_included(
     pool: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], bool], sizes: tuple[int, ...]
 ) -> None:
     """Small integers: most windows tie, and sums are exact in any order."""
@@ -41,11 +41,12 @@ def test_maxima_gradient_and_its_channel_sum_are_torchs_ties_included(
     gradient = rng.integers(-9, 10, wanted.shape).astype(np.float32)
     (wanted_back,) = torch.autograd.grad(wanted, leaf, torch.from_numpy(gradient))
 
-    values, back, total = run(x, gradient, kernel=kernel, stride=stride, padding=padding, ceil_mode=ceil_mode)
+    values, back, total, mean = run(x, gradient, kernel=kernel, stride=stride, padding=padding, ceil_mode=ceil_mode)
 
     np.testing.assert_array_equal(values, wanted.detach().numpy())
     np.testing.assert_array_equal(back, wanted_back.numpy())
     np.testing.assert_array_equal(total, wanted_back.sum(1).numpy())
+    np.testing.assert_allclose(mean, wanted_back.double().mean((2, 3, 4), keepdim=True), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -69,12 +70,12 @@ def run(
     emit = Emission()
     values, passes = max_pool3d_in_passes(emit, "x", kernel, stride, padding, ceil_mode=ceil_mode)
     back = scatter_to_maxima(emit, "gradient", passes, "x", x.shape[2:])
-    results = (values, back, sum_channels(emit, back, 1))
+    results = (values, back, sum_channels(emit, back, 1), mean_places(emit, back, (2, 3, 4), True))
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape)
         for name, array in (("x", x), ("gradient", gradient))
     ]
-    shapes = (None, x.shape, (len(x), *x.shape[2:]))
+    shapes = (None, x.shape, (len(x), *x.shape[2:]), (*x.shape[:2], 1, 1, 1))
     outputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape or [None] * x.ndim)
         for name, shape in zip(results, shapes, strict=True)

@@ -13,7 +13,7 @@ from sum3dcam.contract import TOP_CLASS
 from sum3dcam.export import vjp
 from sum3dcam.export.emission import FIRST, LAST, Emission
 from sum3dcam.export.joint import one_hot
-from sum3dcam.export.pooling import max_pool3d, max_pool3d_in_passes, scatter_to_maxima, sum_channels
+from sum3dcam.export.pooling import max_pool3d, max_pool3d_in_passes, mean_places, scatter_to_maxima, sum_channels
 
 aten = torch.ops.aten
 
@@ -184,7 +184,7 @@ EMITTERS: Mapping[Any, Callable[..., Any]] = {
     torch.matmul: _binary("MatMul"),
     torch.where: _where,
     "sum": sum_channels,
-    "mean": _reduce("ReduceMean"),
+    "mean": mean_places,
     "amax": _reduce("ReduceMax"),
     "flatten": _flatten,
     "unflatten": _unflatten,

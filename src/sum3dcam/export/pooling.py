@@ -4,6 +4,8 @@ OpenVINO computes those in a plain loop that takes longer than the rest of the n
 axis after the other, they are not needed, and ONNX Runtime is as fast either way.
 """
 
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -115,6 +117,29 @@ def sum_channels(emit: Emission, x: str, axis: int) -> str:
         total: str = emit.node("ReduceSum", x, [1], keepdims=0)
         return total
     return _weave(emit, replace(woven, phases=tuple(sum_channels(emit, phase, 1) for phase in woven.phases)), lead=1)
+
+
+def mean_places(emit: Emission, x: str, axes: Sequence[int], keepdim: bool = False) -> str:
+    """The mean over t, h and w of (B,c,t,h,w), for each channel; what was woven is left in its phases."""
+    if (tuple(axes), keepdim) != ((2, 3, 4), True):
+        raise ArtifactError(
+            "only means over t, h and w that keep these axes are in the graph",
+            got=f"axes {tuple(axes)}, keepdim {keepdim}",
+            allowed="axes (2, 3, 4), keepdim True",
+        )
+    woven = emit.woven.get(x)
+    if woven is None:
+        return str(emit.node("ReduceMean", x, list(axes), keepdims=1))
+    return str(emit.node("Mul", _sum_places(emit, x), 1 / math.prod(woven.sizes)))
+
+
+def _sum_places(emit: Emission, x: str) -> str:
+    """The one place too many that a phase may have lies in padding, where no maximum was: it is zero."""
+    woven = emit.woven.get(x)
+    if woven is None:
+        return str(emit.node("ReduceSum", x, [2, 3, 4], keepdims=1))
+    parts = [_sum_places(emit, phase) for phase in woven.phases]
+    return functools.reduce(lambda so_far, part: emit.node("Add", so_far, part), parts)
 
 
 def _back_through(emit: Emission, gradient: str, taken: Pass, *, sizes: Sequence[int]) -> str:

@@ -1,6 +1,5 @@
 """The page and the API on one origin, as behind a load balancer, and a headless Chromium that reaches only that."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,13 +10,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from sum3dcam.serving.torchserve import Server
 
 PAGE_FOLDER = Path(__file__).resolve().parents[3] / "serve_config" / "page"
-# Every other name is unknown to this browser: neither the page nor the browser itself can reach anything else.
-LOOPBACK_ONLY = ("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--disable-background-networking")
 Open = Callable[..., Page]
 
 
@@ -66,17 +63,6 @@ def site(server: Server) -> Iterator[Site]:
         yield site
         edge.shutdown()
         thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.fail("no chromium on the PATH: apt-get install chromium (root's `make test` does)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=LOOPBACK_ONLY)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
