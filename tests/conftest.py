@@ -15,11 +15,14 @@ from sum3dcam.export.prepare import prepare
 NUM_CLASSES = 51
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two groups for two processes: in one, tests that mostly wait for servers; in the other, those that compute."""
     for item in items:
-        if slow := item.get_closest_marker("slow") or item.get_closest_marker("e2e"):
-            item.add_marker(pytest.mark.xdist_group("computing" if slow.name == "slow" else "servers"))
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.xdist_group("computing"))
+        elif "e2e" in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group("servers"))
 
 
 @dataclass(frozen=True)

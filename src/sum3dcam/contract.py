@@ -61,7 +61,8 @@ NORMALISATIONS = ("clip", "frame")  # over what a map is divided by its maximum
 BOX_MODES = ("union", "largest", "all")
 TUBE_MODES = ("none", "linked", "smoothed")
 MAP_DTYPES = ("u8", "f16", "f32")
-COMPRESSIONS = ("none", "zlib")  # of the whole reply
+# Of the whole reply; with delta-zlib, uint8 tensors are differences first (`wire.differences`).
+COMPRESSIONS = ("none", "zlib", "delta-zlib")
 FORMATS = ("json", "safetensors")
 OPTION_KEYS = (
     "explain",
@@ -86,6 +87,7 @@ UNIX_TIME_FROM_MS = 10**12
 
 # The reply.
 ENVELOPE_KEY = "envelope"  # the safetensors metadata entry that carries the JSON envelope
+DIFFERENCES_KEY = "differences"  # the one that names, with commas between, the tensors that are differences
 MAPS = "maps"  # tensor of a maps reply: (N,E,T,H,W); maps_rgb and maps_flow beside it where both streams have taps
 JSON_TYPE = "application/json"
 SAFETENSORS_TYPE = "application/vnd.safetensors"

@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from sum3dcam.client.inference_pb2 import PredictionsRequest
 from sum3dcam.client.inference_pb2_grpc import InferenceAPIsServiceStub
@@ -198,6 +198,7 @@ def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.fail("no chromium on the PATH: apt-get install chromium (root's `make test` does)")
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=LOOPBACK_ONLY)
         yield browser

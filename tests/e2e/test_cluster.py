@@ -269,6 +269,26 @@ def test_strangers_are_refused_at_the_edge(kind: str, running: Running, question
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_the_instances_open_inference_protocol_is_not_offered(kind: str, running: Running) -> None:
+    """It turns tensors to JSON there; Triton offers it."""
+
+    def live(address: str) -> bytes:
+        with grpc.insecure_channel(address) as channel:
+            call = channel.unary_unary("/org.pytorch.serve.grpc.openinference.GRPCInferenceService/ServerLive")
+            return bytes(call(b"", timeout=20, metadata=[("x-api-key", running.api_key)]))
+
+    running.wait_whole()
+    assert live(running.servers[0].grpc_address)
+    edge = running.edges[kind]
+    with pytest.raises(grpc.RpcError) as refused:
+        live(f"{edge.host}:{edge.grpc_port}")
+    assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    headers = {"x-api-key": running.api_key}
+    assert httpx.get(f"{running.servers[0].url}/v2/health/live").status_code == 200
+    assert httpx.get(url(running, kind, "/v2/health/live"), headers=headers).status_code == 404
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_oversize_is_refused_and_keeps_nobody_from_being_answered(
     kind: str, running: Running, questions: list[Question]
 ) -> None:
@@ -309,7 +329,8 @@ def test_page_behind_nginx_asks_with_its_key_and_shows_the_answer(
     page.goto(url(running, "nginx", f"/?model={MODEL}"))
     clip = {"name": "clip.mp4", "mimeType": "video/mp4", "buffer": videos[0]}
     page.set_input_files("#file", clip)
-    expect(page.locator("#error")).to_contain_text("asks for an API key", timeout=30_000)
+    expect(page.locator("#error")).to_contain_text("no API key that is known here")
+    expect(page.locator("#key")).to_be_focused()
     page.keyboard.type(running.api_key)
     page.keyboard.press("Enter")
     expect(page.locator("#answer")).to_be_visible(timeout=30_000)

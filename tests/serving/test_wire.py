@@ -63,13 +63,14 @@ def test_not_a_number_never_travels() -> None:
         encode_reply({"score": float("nan")}, tensors={}, format="json", max_reply_bytes=100)
 
 
+@pytest.mark.parametrize("compression", ["zlib", "delta-zlib"])
 @pytest.mark.parametrize("format", ["json", "safetensors"])
-def test_a_compressed_reply_is_read_like_any_other(format: str) -> None:
+def test_a_compressed_reply_is_read_like_any_other(format: str, compression: str) -> None:
     envelope = {"status": "ok", "filler": "x" * 300}
     tensors = {} if format == "json" else {"maps": np.zeros((1, 1, 16, 112, 112), np.uint8)}
     plain, packed = (
         encode_reply(envelope, tensors=tensors, format=format, compression=how, max_reply_bytes=10**6).body
-        for how in ("none", "zlib")
+        for how in ("none", compression)
     )
     assert len(packed) < len(plain) / 2
     for body in (plain, packed):
@@ -80,6 +81,28 @@ def test_a_compressed_reply_is_read_like_any_other(format: str) -> None:
         }
     with pytest.raises(ServerError, match="no reply"):
         wire.decode_reply(packed[:-20])
+
+
+def test_differences_wrap_and_are_undone() -> None:
+    rng = np.random.default_rng(0)
+    maps = rng.integers(0, 256, (2, 1, 3, 5, 7), np.uint8)
+    expected = np.diff(np.diff(maps.astype(int), axis=-1, prepend=0), axis=-2, prepend=0) % 256
+    np.testing.assert_array_equal(wire.differences(maps), expected)
+    np.testing.assert_array_equal(wire.undo_differences(wire.differences(maps)), maps)
+
+
+def test_of_a_reply_as_differences_only_the_u8_tensors_are_some() -> None:
+    smooth_HW = np.add.outer(np.arange(112), np.arange(112)).astype(np.uint8)
+    tensors = {"maps": np.tile(smooth_HW, (1, 1, 16, 1, 1)), "activation_conv": np.linspace(0, 1, 8, dtype=np.float32)}
+    sizes = {}
+    for compression in ("none", "zlib", "delta-zlib"):
+        reply = encode_reply(
+            {"status": "ok"}, tensors=tensors, format="safetensors", compression=compression, max_reply_bytes=10**6
+        )
+        sizes[compression] = len(reply.body)
+        for name, tensor in wire.decode_reply(reply.body)[1].items():
+            np.testing.assert_array_equal(tensor, tensors[name])
+    assert sizes["delta-zlib"] < sizes["zlib"] / 2 < sizes["none"] / 4
 
 
 def test_a_header_of_376_bytes_is_not_taken_for_zlib() -> None:

@@ -36,9 +36,9 @@ def encode_reply(
     if format == "json":
         reply = Reply(body=wire.encode_json(envelope), content_type=JSON_TYPE, http_status=OK)
     else:
-        body = wire.encode_safetensors(envelope, tensors=tensors)
-        reply = Reply(body=body, content_type=SAFETENSORS_TYPE, http_status=OK)
-    if compression == "zlib":
+        encode = wire.encode_differences if compression == "delta-zlib" else wire.encode_safetensors
+        reply = Reply(body=encode(envelope, tensors=tensors), content_type=SAFETENSORS_TYPE, http_status=OK)
+    if compression != "none":
         reply = replace(reply, body=wire.compress(reply.body))
     if len(reply.body) > max_reply_bytes:
         raise TooLargeError(
