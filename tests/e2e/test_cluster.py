@@ -269,23 +269,18 @@ def test_strangers_are_refused_at_the_edge(kind: str, running: Running, question
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_instances_open_inference_protocol_is_not_offered(kind: str, running: Running) -> None:
-    """It turns tensors to JSON there; Triton offers it."""
-
-    def live(address: str) -> bytes:
-        with grpc.insecure_channel(address) as channel:
-            call = channel.unary_unary("/org.pytorch.serve.grpc.openinference.GRPCInferenceService/ServerLive")
-            return bytes(call(b"", timeout=20, metadata=[("x-api-key", running.api_key)]))
-
+def test_open_inference_protocol_is_offered_neither_by_instances_nor_at_the_edge(kind: str, running: Running) -> None:
+    """TorchServe's turns tensors to JSON; Triton offers it."""
     running.wait_whole()
-    assert live(running.servers[0].grpc_address)
-    edge = running.edges[kind]
-    with pytest.raises(grpc.RpcError) as refused:
-        live(f"{edge.host}:{edge.grpc_port}")
-    assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
-    headers = {"x-api-key": running.api_key}
-    assert httpx.get(f"{running.servers[0].url}/v2/health/live").status_code == 200
-    assert httpx.get(url(running, kind, "/v2/health/live"), headers=headers).status_code == 404
+    edge, instance = running.edges[kind], running.servers[0]
+    for address in (instance.grpc_address, f"{edge.host}:{edge.grpc_port}"):
+        with grpc.insecure_channel(address) as channel:
+            live = channel.unary_unary("/org.pytorch.serve.grpc.openinference.GRPCInferenceService/ServerLive")
+            with pytest.raises(grpc.RpcError) as refused:
+                live(b"", timeout=20, metadata=[("x-api-key", running.api_key)])
+        assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    for url_of in (instance.url, url(running, kind, "")):
+        assert httpx.get(f"{url_of}/v2/health/live", headers={"x-api-key": running.api_key}).status_code == 404
 
 
 @pytest.mark.parametrize("kind", KINDS)
