@@ -20,6 +20,11 @@ def engine(make_engine):
     return make_engine(num_frames=NUM_FRAMES, size_px=SIZE_PX)
 
 
+def by_frame(boxes):
+    """One box in each frame."""
+    return tuple(np.array([box], float) for box in boxes)
+
+
 def video(*, squares, frames=None, label_index=1, tolerance_px=0.0):
     """One clip per square (x, y, side), the truth on the square in every frame; `frames`: the video's real length."""
     clips = np.zeros((len(squares), NUM_FRAMES, SIZE_PX, SIZE_PX, 3), np.uint8)
@@ -27,7 +32,7 @@ def video(*, squares, frames=None, label_index=1, tolerance_px=0.0):
     for clip, (x, y, side) in zip(clips, squares, strict=True):
         clip[:, y : y + side, x : x + side] = 200
         truth += [[x, y, x + side, y + side]] * NUM_FRAMES
-    return PreparedVideo(clips, np.array(truth[:frames], float), label_index, tolerance_px)
+    return PreparedVideo(clips, by_frame(truth[:frames]), label_index, tolerance_px)
 
 
 FOUR_SQUARES = ((0, 0, 6), (10, 2, 6), (3, 10, 6), (8, 9, 6))
@@ -52,11 +57,22 @@ def test_frames_that_only_fill_the_last_clip_are_not_counted(engine):
 
 
 def test_frames_without_truth_are_not_counted(engine):
-    prepared = video(squares=FOUR_SQUARES[:1])
-    prepared.truth_F4[1] = np.nan
+    whole = video(squares=FOUR_SQUARES[:1])
+    prepared = dataclasses.replace(whole, truth=(whole.truth[0], np.zeros((0, 4)), *whole.truth[2:]))
     counts = count_video(engine, prepared, kinds=[CONV], settings=SETTINGS)
     assert counts.frames == 3
     assert counts.kinds["conv"].hits["v1"][0, 0] == 3
+
+
+def test_of_several_actors_the_nearest_counts_and_a_frame_counts_once(engine):
+    whole = video(squares=FOUR_SQUARES[:1])
+    far = np.array([[12.0, 12, 16, 16]])
+    crowd = dataclasses.replace(
+        whole, truth=(far, np.concatenate([far, whole.truth[1]]), np.concatenate([whole.truth[2], far]), whole.truth[3])
+    )
+    counts = count_video(engine, crowd, kinds=[CONV], settings=SETTINGS)
+    assert counts.frames == NUM_FRAMES
+    assert counts.kinds["conv"].hits["v1"][0, 0] == counts.kinds["conv"].peak_inside == 3
 
 
 def test_the_class_explained_is_the_true_one_or_the_top_one(engine):
@@ -96,8 +112,8 @@ def test_the_centre_box_of_the_best_size_is_swept(engine):
 
 
 def test_pointing_allows_its_tolerance(engine):
-    prepared = video(squares=((0, 0, 6),))
-    prepared.truth_F4[:] = [4.5, 0, 12, 6]  # the peak is (0.5, 0.5): 4 away
+    # The peak is (0.5, 0.5): 4 away.
+    prepared = dataclasses.replace(video(squares=((0, 0, 6),)), truth=by_frame([[4.5, 0, 12, 6]] * NUM_FRAMES))
     for tolerance, pointed in ((3.9, 0), (4.0, NUM_FRAMES)):
         counted = count_video(
             engine, dataclasses.replace(prepared, tolerance_px=tolerance), kinds=[CONV], settings=SETTINGS
@@ -109,7 +125,7 @@ def test_the_oracle_takes_the_best_threshold_of_each_frame(engine):
     # A bright small square inside a dim large one: the truth is the small one in one clip, the large in the other.
     clips = np.zeros((2, NUM_FRAMES, SIZE_PX, SIZE_PX, 3), np.uint8)
     clips[:, :, 0:12, 0:12], clips[:, :, 4:8, 4:8] = 80, 250
-    truth = np.array([[4, 4, 8, 8]] * NUM_FRAMES + [[0, 0, 12, 12]] * NUM_FRAMES, float)
+    truth = by_frame([[4, 4, 8, 8]] * NUM_FRAMES + [[0, 0, 12, 12]] * NUM_FRAMES)
     counts = count_video(
         engine, PreparedVideo(clips, truth, 1, 0.0), kinds=[CONV], settings=Settings(thresholds=(0.0, 0.5), ious=(0.5,))
     ).kinds["conv"]

@@ -10,11 +10,12 @@ from rich.console import Console
 from tqdm import tqdm
 
 from sum3dcam.errors import Sum3DCamError
+from sum3dcam.evaluation.datasets.labelled import LabelledVideos
+from sum3dcam.evaluation.datasets.rendered import read_rendered
 from sum3dcam.evaluation.kinds import Comparator, map_kinds
 from sum3dcam.evaluation.picture import write_picture
 from sum3dcam.evaluation.prepare import prepare
 from sum3dcam.evaluation.provenance import provenance, shown_path
-from sum3dcam.evaluation.rendered import LabelledVideos, read_rendered
 from sum3dcam.evaluation.report import EXPLAINED, dumps, render, to_json
 from sum3dcam.evaluation.study import TARGETS, Settings, VideoCounts, count_video
 from sum3dcam.evaluation.summary import Summary, summarise

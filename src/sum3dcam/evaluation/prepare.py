@@ -1,61 +1,54 @@
 """A labelled video as the network sees it: clips, and the ground truth in map pixels."""
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
 from sum3dcam.contract import Card
-from sum3dcam.evaluation.rendered import LabelledVideo
+from sum3dcam.evaluation.datasets.frames import read_frames
+from sum3dcam.evaluation.datasets.labelled import LabelledVideo, boxes_by_frame
 from sum3dcam.evaluation.study import PreparedVideo
-from sum3dcam.video.decode import DecodeLimits, decode
+from sum3dcam.serving.request import frame_spec
 from sum3dcam.video.geometry import Geometry
 from sum3dcam.video.sample import cut_clips
 
 # The pointing game's tolerance, in pixels of the source video.
 POINTING_TOLERANCE_PX = 15.0
 
-# A server's limits, but with all the time that optical flow takes: nobody waits for a reply.
-OFFLINE = DecodeLimits(max_decode_seconds=math.inf)
+# Decoders disagree by a frame or two about where an old file ends; beyond that, it is another file.
+FRAMES_APART = 2
 
 
 def truth_in_map(boxes_xyxy_px: npt.ArrayLike, *, geometry: Geometry) -> npt.NDArray[np.float64]:
-    """Ground truth (F,4) from source pixels to pixels of the crop, cut at its edges; NaN where nothing is inside."""
+    """Boxes (N,4) from source pixels to pixels of the crop, cut at its edges, without those that lie outside it."""
     boxes = np.asarray(boxes_xyxy_px, np.float64).reshape(-1, 4)
     in_map = np.array([geometry.from_source((x1, y1, x2, y2)) for x1, y1, x2, y2 in boxes.tolist()]).reshape(-1, 4)
-    truth_F4 = in_map.clip(0.0, geometry.size_px)
-    inside = (truth_F4[:, 2:] > truth_F4[:, :2]).all(axis=1)
-    truth_F4[~inside] = np.nan
-    return truth_F4
+    truth_N4 = in_map.clip(0.0, geometry.size_px)
+    return truth_N4[(truth_N4[:, 2:] > truth_N4[:, :2]).all(axis=1)]
 
 
 def prepare(video: LabelledVideo, *, card: Card) -> PreparedVideo:
-    """Decodes and cuts a video.
+    """Decodes and cuts a video. Its truth is that of the actors, or objects, of the video's own label.
 
     Raises:
-        ValueError: its label is not on the card, or it has another number of frames than annotated boxes.
+        ValueError: its label is not on the card, or it has another number of frames than its annotations say.
         RequestError: it cannot be decoded.
+        OSError: it, or its annotation file, is not there.
     """
     if video.label not in card.labels:
-        raise ValueError(f"{video.path.name}: label '{video.label}' is not one of the artefact's {list(card.labels)}")
-    decoded = decode(
-        video.path.read_bytes(),
-        size_px=card.size_px,
-        limits=OFFLINE,
-        preprocessing=card.preprocessing,
-        streams=card.streams,
-        frames_per_second=card.frames_per_second,
-    )
-    if decoded.num_source_frames != len(video.boxes_xyxy_px):
+        raise ValueError(f"{video.key}: label '{video.label}' is not one of the artefact's {list(card.labels)}")
+    decoded = read_frames(video, spec=frame_spec(card))
+    if video.num_frames is not None and abs(decoded.num_source_frames - video.num_frames) > FRAMES_APART:
         raise ValueError(
-            f"{video.path.name}: {decoded.num_source_frames} frames decoded, {len(video.boxes_xyxy_px)} annotated; "
+            f"{video.key}: {decoded.num_source_frames} frames decoded, {video.num_frames} annotated; "
             "the file and its annotations do not belong together"
         )
+    tubes = tuple(tube for tube in video.read_tubes() if tube.label == video.label)
+    boxes = boxes_by_frame(tubes, num_frames=decoded.num_source_frames)
     clips_NTHWC, _ = cut_clips(decoded.frames_THWC, clip_length=card.num_frames)
     geometry = decoded.geometry
     return PreparedVideo(
         clips_NTHWC=clips_NTHWC,
-        truth_F4=truth_in_map(video.boxes_xyxy_px[list(decoded.source_frames)], geometry=geometry),
+        truth=tuple(truth_in_map(boxes[frame], geometry=geometry) for frame in decoded.source_frames),
         label_index=card.labels.index(video.label),
         tolerance_px=POINTING_TOLERANCE_PX * geometry.resized_height_px / geometry.source_height_px,
     )

@@ -5,7 +5,7 @@ would blur the map); what of it lies outside the centre crop is cut off, and fra
 well as the frames repeated to fill the last clip, are not counted.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -40,13 +40,13 @@ class Settings:
 class PreparedVideo:
     """A video as the network sees it.
 
-    `clips_NTHWC` uint8; `truth_F4` half-open boxes in map pixels per frame of the resampled video (not of the clips),
-    NaN where the frame has none inside the crop; `label_index` on the card; `tolerance_px` of the pointing game in map
-    pixels.
+    `clips_NTHWC` uint8; `truth` per frame of the resampled video (not of the clips) the half-open boxes (N,4) of all
+    its actors in map pixels, N = 0 where the frame has none inside the crop; `label_index` on the card; `tolerance_px`
+    of the pointing game in map pixels.
     """
 
     clips_NTHWC: npt.NDArray[np.uint8]
-    truth_F4: npt.NDArray[np.float64]
+    truth: tuple[npt.NDArray[np.float64], ...]
     label_index: int
     tolerance_px: float
 
@@ -146,14 +146,13 @@ def count_video(
         raise ArtifactError("evaluation needs the explain graph", got=card.graph, allowed=EXPLAIN_GRAPH)
     every = [*(kind.name for kind in kinds), *(made.kind.name for made in comparators)]
     tallies = {name: _Tally(len(settings.thresholds), ious=settings.ious) for name in every}
-    truth_by_frame = [None if np.isnan(box).any() else box[None] for box in video.truth_F4]
     logits, saliency_difference = [], 0.0
     target = TARGETS[settings.target](video.label_index)
 
     def add(name: str, maps_BTHW: Array, *, start: int) -> None:
         for item, map_THW in enumerate(maps_BTHW):
             first = (start + item) * card.num_frames
-            truth = truth_by_frame[first : first + card.num_frames]
+            truth = video.truth[first : first + card.num_frames]
             _add_clip(tallies[name], map_THW, truth=truth, video=video, settings=settings)
 
     for start, outputs in _outputs_by_batch(engine, video.clips_NTHWC, target=target, batch_clips=settings.batch_clips):
@@ -171,9 +170,9 @@ def count_video(
             add(made.kind.name, made.maps(clips_BTHWC, outputs[EXPLAINED]), start=start)
     logits_NK = np.concatenate(logits)
     counts = {name: tally.counts() for name, tally in tallies.items()}
-    counts.update(_trivial_counts(truth_by_frame, video=video, size_px=card.size_px, settings=settings))
+    counts.update(_trivial_counts(video, size_px=card.size_px, settings=settings))
     return VideoCounts(
-        frames=sum(truth is not None for truth in truth_by_frame),
+        frames=sum(len(truth_N4) > 0 for truth_N4 in video.truth),
         clips=len(logits_NK),
         clips_right=int((logits_NK.argmax(axis=1) == video.label_index).sum()),
         video_right=int(_softmax(logits_NK).mean(axis=0).argmax() == video.label_index),
@@ -186,27 +185,25 @@ def _add_clip(
     tally: _Tally,
     map_THW: Array,
     *,
-    truth: Sequence[npt.NDArray[np.float64] | None],
+    truth: Sequence[npt.NDArray[np.float64]],
     video: PreparedVideo,
     settings: Settings,
 ) -> None:
     tally.empty_clips += not map_THW.any()
     # The truth ends with the video: frames that only fill the last clip have none.
     for map_HW, truth_N4 in zip(map_THW, truth, strict=False):
-        if truth_N4 is not None:
+        if len(truth_N4):
             found = map_ious(map_HW, truth_N4=truth_N4, thresholds=settings.thresholds)
             # A frame without any evidence points nowhere.
             away = distance_px(peak_xy(map_HW), truth_N4=truth_N4) if map_HW.any() else np.inf
             tally.add(found, peak_distance_px=away, tolerance_px=video.tolerance_px)
 
 
-def _trivial_counts(
-    truth: Iterable[npt.NDArray[np.float64] | None], *, video: PreparedVideo, size_px: int, settings: Settings
-) -> dict[str, KindCounts]:
+def _trivial_counts(video: PreparedVideo, *, size_px: int, settings: Settings) -> dict[str, KindCounts]:
     boxes = {name: centred_boxes(shares, width_px=size_px, height_px=size_px) for name, shares in TRIVIAL_BOXES.items()}
     tallies = {name: _Tally(len(box_P4), ious=settings.ious) for name, box_P4 in boxes.items()}
-    for truth_N4 in truth:
-        if truth_N4 is not None:
+    for truth_N4 in video.truth:
+        if len(truth_N4):
             away = distance_px((size_px / 2, size_px / 2), truth_N4=truth_N4)
             for name, box_P4 in boxes.items():
                 found = fixed_box_ious(box_P4, truth_N4=truth_N4)

@@ -10,9 +10,9 @@ from tqdm import tqdm
 from sum3dcam.attribution.maps import Array, build_maps
 from sum3dcam.contract import EXPLAIN_GRAPH, Card
 from sum3dcam.errors import ArtifactError
+from sum3dcam.evaluation.datasets.labelled import LabelledVideos
 from sum3dcam.evaluation.kinds import MapKind, map_kinds
 from sum3dcam.evaluation.prepare import prepare
-from sum3dcam.evaluation.rendered import LabelledVideos
 from sum3dcam.serving.engines import Engine
 
 

@@ -25,9 +25,10 @@ from sum3dcam.evaluation.checks.report import (
 )
 from sum3dcam.evaluation.checks.weights import cascade, read_stages
 from sum3dcam.evaluation.commands import TABLE_WIDTH, data_options, load_comparators, weights_words
+from sum3dcam.evaluation.datasets.labelled import LabelledVideos
+from sum3dcam.evaluation.datasets.rendered import read_rendered
 from sum3dcam.evaluation.kinds import Comparator
 from sum3dcam.evaluation.provenance import provenance, shown_path
-from sum3dcam.evaluation.rendered import LabelledVideos, read_rendered
 from sum3dcam.evaluation.report import dumps
 from sum3dcam.export.archive import labels_path
 from sum3dcam.serving.engines import Engine, load_engine
