@@ -2,16 +2,18 @@
 
 A pickle can call any function of any module. Here it gets stand-ins for the four names that numpy's arrays and scalars
 need, in old numpy's spelling and in new; they take the bytes and the shape, check them, and leave making the array to
-`PickledArray.values`. No code of numpy's sees what the file claims before that.
+`PickledArray.values`. No code of numpy's sees what the file claims before that. The instructions are gone through
+first, since some make the unpickler itself allocate what a file claims: 32 GB for one index of its memo.
 """
 
 import pickle
+import pickletools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,17 @@ import numpy.typing as npt
 # Whole numbers, floats, and text of a bounded length: nothing that holds other objects.
 DTYPE = re.compile(r"[uif][1248]|U[0-9]{1,4}")
 BYTE_ORDERS = frozenset("<>|=")
+
+
+# What protocols 2 and 3 write of such content, a subset of pickletools' names.
+INSTRUCTIONS = frozenset(
+    (
+        "PROTO", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT",
+        "BINUNICODE", "BINBYTES", "SHORT_BINBYTES", "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "TUPLE", "EMPTY_LIST",
+        "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET",
+        "GLOBAL", "REDUCE", "BUILD",
+    )
+)  # fmt: skip
 
 
 class Dtype:
@@ -72,6 +85,8 @@ def read_restricted_pickle(path: Path) -> Any:
     """
     with path.open("rb") as file:
         try:
+            _check_instructions(file)
+            file.seek(0)
             return _Unpickler(file).load()
         except _DAMAGE as error:
             raise ValueError(f"{path}: not read as a pickle of numbers, text and arrays: {error}") from error
@@ -81,6 +96,16 @@ _DAMAGE = (
     pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError,
     MemoryError, RecursionError,
 )  # fmt: skip
+
+
+def _check_instructions(file: IO[bytes]) -> None:
+    for count, (instruction, argument, _) in enumerate(pickletools.genops(file)):
+        if instruction.name not in INSTRUCTIONS:
+            raise pickle.UnpicklingError(
+                f"it has the instruction {instruction.name}, which protocol 3 does not write for arrays of numbers"
+            )
+        if instruction.name == "LONG_BINPUT" and isinstance(argument, int) and argument > count:
+            raise pickle.UnpicklingError(f"its memo has the index {argument} after {count} instructions")
 
 
 def _array(data: bytes, *, shape: tuple[int, ...], dtype: Dtype, order: Any) -> npt.NDArray[Any]:
