@@ -1,10 +1,8 @@
 """Oracle: maps of one bright square and boxes whose overlaps are counted by hand."""
 
 import numpy as np
-import pytest
 
-from sum3dcam.evaluation.protocol import MapTally, fixed_box_counts, frame_scores, truth_in_map
-from sum3dcam.video.geometry import shorter_side_centre_crop
+from sum3dcam.evaluation.protocol import MapTally, fixed_box_counts, frame_scores
 
 
 def square_map(x, y, side, *, size=20, value=1.0):
@@ -75,15 +73,3 @@ def test_a_fixed_box_is_scored_in_annotated_frames_alone():
 
 def test_without_any_truth_a_fixed_box_counts_nothing():
     assert fixed_box_counts([0, 0, 1, 1], truth=[None, None], thetas=(0.5,))["box"].tolist() == [0]
-
-
-def test_truth_outside_the_crop_is_cut_off_and_what_is_all_outside_is_left_out():
-    crop = shorter_side_centre_crop(320, 240, size_px=240)  # x from 40 to 280
-    inside = truth_in_map([[0, 0, 40, 240], [20, 10, 60, 20], [100, 0, 300, 240]], geometry=crop)
-    assert inside.tolist() == [[0, 10, 20, 20], [60, 0, 240, 240]]
-
-
-@pytest.mark.parametrize("size_px", [112, 224])
-def test_truth_is_scaled_with_the_frame(size_px):
-    geometry = shorter_side_centre_crop(200, 100, size_px=size_px)
-    np.testing.assert_allclose(truth_in_map([[50, 0, 150, 100]], geometry=geometry), [[0, 0, size_px, size_px]])

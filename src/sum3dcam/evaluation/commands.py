@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from sum3dcam.evaluation.provenance import provenance, shown_path
 from sum3dcam.evaluation.report import EXPLAINED, dumps, render, to_json
 from sum3dcam.evaluation.study import TARGETS, Settings, VideoCounts, count_video
 from sum3dcam.evaluation.summary import Summary, summarise
+from sum3dcam.evaluation.tables.commands import NAMED_NETWORK_OPTIONS, TABLE_OPTIONS, Asked, show_table
+from sum3dcam.evaluation.tables.networks import NamedFile
 from sum3dcam.serving.engines import Engine, load_engine
 
 # What the table needs: a narrower terminal wraps its lines, which is better than figures cut short.
@@ -56,22 +59,25 @@ def weights_words(weights: Sequence[Path]) -> list[str]:
     return [word for path in weights for word in ("--weights", shown_path(path))]
 
 
-# What every command over an artefact and a data set takes.
-OPTIONS = (
+# What every command over an artefact and a data set takes: the network's files, ...
+NETWORK_OPTIONS = (
     click.option(
         "--artifact", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Explain graph."
-    ),
-    click.option(
-        "--data",
-        required=True,
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="Rendered data set.",
     ),
     click.option(
         "--weights",
         multiple=True,
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         help="The artefact's own weights, for Grad-CAM++, c-MWP and integrated gradients as further rows.",
+    ),
+)
+# ... and the rest.
+OPTIONS = (
+    click.option(
+        "--data",
+        required=True,
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="The data set's folder; rendered, but with --table.",
     ),
     click.option("--limit", type=click.IntRange(1), help="First videos only."),
     click.option("--device", default="cpu", show_default=True, help="cpu or cuda:INDEX."),
@@ -84,19 +90,70 @@ OPTIONS = (
 
 
 def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds OPTIONS to a command, in their order."""
-    for option in reversed(OPTIONS):
+    """Adds NETWORK_OPTIONS and OPTIONS to a command, in their order."""
+    return add_options(command, options=(*NETWORK_OPTIONS, *OPTIONS))
+
+
+def add_options(command: Callable[..., Any], *, options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
+    """Adds options to a command, in their order."""
+    for option in reversed(options):
         command = option(command)
     return command
 
 
 @click.command("evaluate")
-@data_options
-@click.option("--target", default="true", show_default=True, type=click.Choice(list(TARGETS)), help="Class explained.")
+@partial(add_options, options=(*NAMED_NETWORK_OPTIONS, *OPTIONS))
+@click.option("--target", type=click.Choice(list(TARGETS)), help="Class explained.  [default: true]")
+@partial(add_options, options=TABLE_OPTIONS)
 def evaluate_command(
+    artifacts: tuple[NamedFile, ...],
+    data: Path,
+    weights: tuple[NamedFile, ...],
+    limit: int | None,
+    device: str,
+    threads: int,
+    json_path: Path | None,
+    picture: Path | None,
+    target: str | None,
+    **of_table: Any,
+) -> None:
+    """Accuracy, and MaxBoxAcc and pointing game of every map against trivial boxes, with 95 % intervals.
+
+    With --table N: that table of the paper, with what the paper printed beside it.
+    """
+    number, csv_path = of_table.pop("number"), of_table.pop("csv_path")
+    try:
+        if number is not None:
+            asked = Asked(int(number), data, artifacts, weights, target, limit, device, threads, **of_table)
+            show_table(asked, json_path=json_path, csv_path=csv_path, picture=picture)
+            return
+        if (
+            csv_path
+            or any(of_table.values())
+            or len(artifacts) != 1
+            or any(file.row for file in (*artifacts, *weights))
+        ):
+            raise ValueError("without --table, give one --artifact FILE and none of the options that are a table's")
+        evaluate_rendered(
+            artifacts[0].path,
+            data,
+            weights=[file.path for file in weights],
+            limit=limit,
+            device=device,
+            threads=threads,
+            json_path=json_path,
+            picture=picture,
+            target=target or "true",
+        )
+    except (Sum3DCamError, ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def evaluate_rendered(
     artifact: Path,
     data: Path,
-    weights: tuple[Path, ...],
+    *,
+    weights: Sequence[Path],
     limit: int | None,
     device: str,
     threads: int,
@@ -104,14 +161,11 @@ def evaluate_command(
     picture: Path | None,
     target: str,
 ) -> None:
-    """Accuracy, and MaxBoxAcc and pointing game of every map against trivial boxes, with 95 % intervals."""
-    try:
-        videos = read_rendered(data, limit=limit)
-        engine = load_engine(artifact, device=device, num_threads=threads)
-        comparators = load_comparators(weights, engine=engine, num_threads=threads)
-        summary = evaluate(engine, videos, settings=Settings(target=target), comparators=comparators)
-    except (Sum3DCamError, ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+    """Evaluates on rendered actions, prints the table and writes the files asked for. Raises as `evaluate`."""
+    videos = read_rendered(data, limit=limit)
+    engine = load_engine(artifact, device=device, num_threads=threads)
+    comparators = load_comparators(weights, engine=engine, num_threads=threads)
+    summary = evaluate(engine, videos, settings=Settings(target=target), comparators=comparators)
     title = f"{engine.card.model} on {shown_path(data)} ({summary.num_videos} videos)"
     Console(width=max(Console().width, TABLE_WIDTH)).print(render(summary, title=title))
     if json_path is not None:

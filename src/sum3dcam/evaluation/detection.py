@@ -54,11 +54,11 @@ def right_detections(
     taken: set[int] = set()
     right = []
     for detection in sorted(detections, key=lambda found: -found.score):
-        overlaps = [(overlap(detection.region, truth.region), truth) for truth in by_where[detection.where]]
-        best, truth = max(overlaps, key=lambda pair: pair[0], default=(0.0, None))
-        hit = truth is not None and best >= theta and id(truth) not in taken
+        overlaps = [(overlap(detection.region, truth.region), id(truth)) for truth in by_where[detection.where]]
+        best, found = max(overlaps, key=lambda pair: pair[0], default=(0.0, 0))
+        hit = best >= theta and found not in taken
         if hit:
-            taken.add(id(truth))
+            taken.add(found)
         right.append(hit)
     return np.array(right, bool)
 

@@ -5,9 +5,10 @@ import numpy.typing as npt
 
 from sum3dcam.contract import Card
 from sum3dcam.evaluation.datasets.frames import read_frames
-from sum3dcam.evaluation.datasets.labelled import LabelledVideo, boxes_by_frame
+from sum3dcam.evaluation.datasets.labelled import Float32s, LabelledVideo, boxes_by_frame
 from sum3dcam.evaluation.study import PreparedVideo
 from sum3dcam.serving.request import frame_spec
+from sum3dcam.video.footage import Video
 from sum3dcam.video.geometry import Geometry
 from sum3dcam.video.sample import cut_clips
 
@@ -36,14 +37,8 @@ def prepare(video: LabelledVideo, *, card: Card) -> PreparedVideo:
     """
     if video.label not in card.labels:
         raise ValueError(f"{video.key}: label '{video.label}' is not one of the artefact's {list(card.labels)}")
-    decoded = read_frames(video, spec=frame_spec(card))
-    if video.num_frames is not None and abs(decoded.num_source_frames - video.num_frames) > FRAMES_APART:
-        raise ValueError(
-            f"{video.key}: {decoded.num_source_frames} frames decoded, {video.num_frames} annotated; "
-            "the file and its annotations do not belong together"
-        )
-    tubes = tuple(tube for tube in video.read_tubes() if tube.label == video.label)
-    boxes = boxes_by_frame(tubes, num_frames=decoded.num_source_frames)
+    decoded = read_annotated(video, card=card)
+    boxes = true_boxes(video, num_frames=decoded.num_source_frames)
     clips_NTHWC, _ = cut_clips(decoded.frames_THWC, clip_length=card.num_frames)
     geometry = decoded.geometry
     return PreparedVideo(
@@ -52,3 +47,25 @@ def prepare(video: LabelledVideo, *, card: Card) -> PreparedVideo:
         label_index=card.labels.index(video.label),
         tolerance_px=POINTING_TOLERANCE_PX * geometry.resized_height_px / geometry.source_height_px,
     )
+
+
+def read_annotated(video: LabelledVideo, *, card: Card) -> Video:
+    """The video's frames as the network sees them.
+
+    Raises:
+        ValueError: it has another number of frames than its annotations say.
+        RequestError, OSError: as `read_frames`.
+    """
+    decoded = read_frames(video, spec=frame_spec(card))
+    if video.num_frames is not None and abs(decoded.num_source_frames - video.num_frames) > FRAMES_APART:
+        raise ValueError(
+            f"{video.key}: {decoded.num_source_frames} frames decoded, {video.num_frames} annotated; "
+            "the file and its annotations do not belong together"
+        )
+    return decoded
+
+
+def true_boxes(video: LabelledVideo, *, num_frames: int) -> tuple[Float32s, ...]:
+    """For each frame of the source, the boxes (N,4) of the actors, or objects, of the video's own label."""
+    tubes = tuple(tube for tube in video.read_tubes() if tube.label == video.label)
+    return boxes_by_frame(tubes, num_frames=num_frames)

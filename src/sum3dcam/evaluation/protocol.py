@@ -14,7 +14,6 @@ import numpy.typing as npt
 from sum3dcam.attribution.boxes import box_iou, find_boxes
 from sum3dcam.attribution.maps import Array
 from sum3dcam.evaluation.metrics import map_ious
-from sum3dcam.video.geometry import Geometry
 
 Float64s: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -63,14 +62,16 @@ def frame_scores(map_HW: Array, *, truth_N4: Float64s, thresholds: Sequence[floa
 
     Args:
         truth_N4: float64 (N,4) in map pixels, N >= 0.
-        thresholds: (P,) shares of the frame's maximum, 0 <= t < 1.
+        thresholds: (P,) shares of the frame's maximum, 0 <= t < 1; without any, the oracle is 0.
     """
     if not len(truth_N4):
         return FrameScores(False, 0.0, np.zeros(len(thresholds)), 0.0)
     found = find_boxes(map_HW[None], threshold=None, box_mode="union")
-    swept = map_ious(map_HW, truth_N4=truth_N4, thresholds=thresholds)
     iou = best_iou(found[0].box_xyxy, truth_N4=truth_N4) if found else 0.0
-    return FrameScores(hit=iou > 0, iou=iou, largest_P=swept.v1_P, oracle=float(swept.v2_P.max()))
+    if not thresholds:
+        return FrameScores(iou > 0, iou, np.zeros(0), 0.0)
+    swept = map_ious(map_HW, truth_N4=truth_N4, thresholds=thresholds)
+    return FrameScores(iou > 0, iou, swept.v1_P, float(swept.v2_P.max()))
 
 
 class MapTally:
@@ -133,15 +134,3 @@ def fixed_box_counts(
         right_F = np.array([right[index] for index in every], bool)
         counts |= {f"{name}_right": which[right_F].sum(0) for name, which in reached.items()}
     return {name: np.asarray(count, np.int64) for name, count in counts.items()}
-
-
-def truth_in_map(boxes_N4: npt.ArrayLike, *, geometry: Geometry) -> Float64s:
-    """True boxes from source pixels to pixels of the square that a network sees, cut at its edges; what lies outside
-    is left out, so that fewer boxes than came, or none, may be left."""
-    boxes = np.asarray(boxes_N4, np.float64).reshape(-1, 4)
-    resized = np.array([geometry.resized_width_px, geometry.resized_height_px] * 2)
-    source = np.array([geometry.source_width_px, geometry.source_height_px] * 2)
-    corner = np.array([geometry.crop_left_px, geometry.crop_top_px] * 2)
-    # Divided last, as `Geometry.from_source` does: corners that touch stay apart by nothing.
-    inside = (boxes * resized / source - corner).clip(0.0, geometry.size_px)
-    return inside[(inside[:, 2:] > inside[:, :2]).all(axis=1)]

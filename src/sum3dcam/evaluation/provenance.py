@@ -38,6 +38,20 @@ def machine() -> dict[str, Any]:
     }
 
 
+def artifact_facts(artifact: Path, *, engine: Engine) -> dict[str, Any]:
+    """What tells an artefact from another, and what ran it."""
+    return {
+        "file": artifact.name,
+        "sha256": engine.sha256,
+        "model": engine.card.model,
+        "taps": list(engine.card.tap_names),
+        "gates": list(engine.card.gates),
+        "weights_sha256": engine.card.weights_sha256,
+        "engine": engine.name,
+        "provider": engine.provider,
+    }
+
+
 def provenance(
     *,
     command: str,
@@ -49,16 +63,7 @@ def provenance(
     """The report's head; nothing in it names a machine's folders."""
     return {
         "command": command,
-        "artifact": {
-            "file": artifact.name,
-            "sha256": engine.sha256,
-            "model": engine.card.model,
-            "taps": list(engine.card.tap_names),
-            "gates": list(engine.card.gates),
-            "weights_sha256": engine.card.weights_sha256,
-            "engine": engine.name,
-            "provider": engine.provider,
-        },
+        "artifact": artifact_facts(artifact, engine=engine),
         "data": {"directory": shown_path(data), **data_provenance},
         "machine": machine(),
         "versions": versions(),

@@ -1,0 +1,1 @@
+"""The paper's tables: what each compares, on which data set, and what the paper printed."""
