@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from tqdm import tqdm
 
+from sum3dcam.client.connection import Connection, connection_options
 from sum3dcam.errors import Sum3DCamError
 from sum3dcam.evaluation.datasets.labelled import LabelledVideos
 from sum3dcam.evaluation.datasets.rendered import read_rendered
@@ -105,6 +106,7 @@ def add_options(command: Callable[..., Any], *, options: Sequence[Callable[..., 
 @partial(add_options, options=(*NAMED_NETWORK_OPTIONS, *OPTIONS))
 @click.option("--target", type=click.Choice(list(TARGETS)), help="Class explained.  [default: true]")
 @partial(add_options, options=TABLE_OPTIONS)
+@connection_options
 def evaluate_command(
     artifacts: tuple[NamedFile, ...],
     data: Path,
@@ -115,20 +117,24 @@ def evaluate_command(
     json_path: Path | None,
     picture: Path | None,
     target: str | None,
+    connection: Connection,
     **of_table: Any,
 ) -> None:
     """Accuracy, and MaxBoxAcc and pointing game of every map against trivial boxes, with 95 % intervals.
 
-    With --table N: that table of the paper, with what the paper printed beside it.
+    With --table N: that table of the paper, with what the paper printed beside it; of a served artefact with --url or
+    --grpc.
     """
     number, csv_path = of_table.pop("number"), of_table.pop("csv_path")
     try:
         if number is not None:
-            asked = Asked(int(number), data, artifacts, weights, target, limit, device, threads, **of_table)
+            asked = Asked(int(number), data, connection, artifacts, weights, target, limit, device, threads, **of_table)
             show_table(asked, json_path=json_path, csv_path=csv_path, picture=picture)
             return
         if (
             csv_path
+            or connection.urls
+            or connection.addresses
             or any(of_table.values())
             or len(artifacts) != 1
             or any(file.row for file in (*artifacts, *weights))

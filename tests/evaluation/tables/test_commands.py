@@ -9,14 +9,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 from tests.evaluation.tables import trees
+from tests.evaluation.tables.in_process import InProcess
 
 from sum3dcam.evaluation.commands import evaluate_command
-from sum3dcam.evaluation.tables import run
+from sum3dcam.evaluation.tables import commands, run
 from sum3dcam.evaluation.tables.report import figure
 from sum3dcam.export.joint import explain_graph
 from sum3dcam.export.onnx import to_model, write_onnx
 from sum3dcam.export.prepare import prepare
 from sum3dcam.models.checkpoints import WeightsCard, save_weights
+from sum3dcam.serving.engines import load_engine
 
 LABELS = ("Basketball", "brush_hair", "catch", "Diving", "goldfish", "tench")
 SIZE_PX = 32
@@ -229,6 +231,20 @@ def test_weights_are_exported_once_with_the_data_sets_labels(workplace, monkeypa
         assert result.exit_code == 0, result.output
     assert exported == [("brush_hair", "catch")]
     assert len(printed(result, row="ResNeXt-101", line="measured")) == 2
+
+
+def test_a_served_artefact_gives_the_row_of_the_artefact(artefacts, workplace, monkeypatch):
+    """Oracle: the artefact itself. Asked of the predictor that a server runs; the transports have their own tests."""
+    data = trees.jhmdb(workplace / "data")
+    engine = load_engine(artefacts["video"], device="cpu", num_threads=1)
+    monkeypatch.setattr(commands, "connect", lambda connection: InProcess(engine, engine))
+    for name, at in {"local": (), "served": ("--url", "http://127.0.0.1:9")}.items():
+        result = evaluate(4, data, "--artifact", artefacts["video"], "--json", f"{name}.json", *at)
+        assert result.exit_code == 0, result.output
+    assert rows_of("served.json") == rows_of("local.json")
+    told = json.loads(Path("served.json").read_text())
+    assert "--url http://127.0.0.1:9 --model resnext-mini" in told["command"]
+    assert [facts["engine"] for facts in told["artifacts"].values()] == ["http"]
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,17 @@
 """`sum3dcam evaluate --table N`: one of the paper's tables, from annotations to the printed row."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 from rich.console import Console
 
+from sum3dcam.client.connection import Connection, connect
 from sum3dcam.evaluation.datasets import READERS
 from sum3dcam.evaluation.datasets.labelled import LabelledVideos
 from sum3dcam.evaluation.provenance import artifact_facts, machine, shown_path, versions
@@ -20,8 +23,11 @@ from sum3dcam.evaluation.tables.picture import write_picture
 from sum3dcam.evaluation.tables.report import render, to_csv, to_json
 from sum3dcam.evaluation.tables.result import Result, accuracy_result, localisation_result
 from sum3dcam.evaluation.tables.run import CountOne, Pooled, accuracy_counter, map_counter, run_head, run_videos
+from sum3dcam.evaluation.tables.served import ServedEngine
 from sum3dcam.evaluation.tables.specs import TABLES, AccuracyTable, LocalisationTable
 from sum3dcam.serving.engines import load_engine
+
+Load: TypeAlias = Callable[[Path], Network]
 
 # Six thetas and their mean with intervals.
 RESULT_WIDTH = 172
@@ -57,6 +63,7 @@ class Asked:
 
     number: int
     directory: Path
+    connection: Connection
     artifacts: tuple[NamedFile, ...]
     weights: tuple[NamedFile, ...]
     target: str | None
@@ -94,10 +101,12 @@ def run_table(asked: Asked) -> tuple[Result, dict[str, Any]]:
         for named in asked.weights
     ]
     files = (*asked.artifacts, *exported)
-    if isinstance(table, AccuracyTable):
-        result, networks = _accuracy(table, files, data=data, asked=asked)
-    else:
-        result, networks = _localisation(table, files, data=data, asked=asked)
+    with ExitStack() as clients:
+        load = partial(_load, asked=asked, clients=clients)
+        if isinstance(table, AccuracyTable):
+            result, networks = _accuracy(table, files, data=data, asked=asked, load=load)
+        else:
+            result, networks = _localisation(table, files, data=data, asked=asked, load=load)
     facts = {
         "command": _command(asked),
         "artifacts": {name: artifact_facts(network.path, engine=network.engine) for name, network in networks.items()},
@@ -109,7 +118,7 @@ def run_table(asked: Asked) -> tuple[Result, dict[str, Any]]:
 
 
 def _localisation(
-    table: LocalisationTable, files: Sequence[NamedFile], *, data: LabelledVideos, asked: Asked
+    table: LocalisationTable, files: Sequence[NamedFile], *, data: LabelledVideos, asked: Asked, load: Load
 ) -> tuple[Result, Mapping[str, Network]]:
     if asked.baselines_only:
         head = run_head(asked.number, table, data, engine=None, protocol=None)
@@ -117,7 +126,7 @@ def _localisation(
         return localisation_result(asked.number, table, pooled, trivial=trivial_rows(table.preprocessing)), {}
     if len(files) != 1 or files[0].row is not None:
         raise ValueError(f"table {asked.number} compares the maps of one network: give one --artifact FILE")
-    network = _load(files[0].path, asked=asked)
+    network = load(files[0].path)
     protocol = AUTHORS if asked.author_settings else Protocol()
     protocol = replace(protocol, target=asked.target or protocol.target)
     count = map_counter(network.engine, data, table=table, protocol=protocol)
@@ -128,14 +137,14 @@ def _localisation(
 
 
 def _accuracy(
-    table: AccuracyTable, files: Sequence[NamedFile], *, data: LabelledVideos, asked: Asked
+    table: AccuracyTable, files: Sequence[NamedFile], *, data: LabelledVideos, asked: Asked, load: Load
 ) -> tuple[Result, Mapping[str, Network]]:
     if asked.journal is not None and len(files) > 1:
         raise ValueError("--journal is one network's: leave it out, and every one gets its own")
     networks: dict[str, Network] = {}
     pooled: dict[str, Pooled] = {}
     for named in files:
-        network = _load(named.path, asked=asked)
+        network = load(named.path)
         row = row_of(table, network.engine.card, named=named.row)
         if row in networks:
             raise ValueError(f"two artefacts are for the row '{row}': {networks[row].path}, {named.path}")
@@ -146,7 +155,12 @@ def _accuracy(
     return accuracy_result(asked.number, table, pooled), networks
 
 
-def _load(path: Path, *, asked: Asked) -> Network:
+def _load(path: Path, *, asked: Asked, clients: ExitStack) -> Network:
+    at = asked.connection
+    if at.urls or at.addresses:
+        client = connect(at)
+        clients.callback(client.close)
+        return Network(path, ServedEngine(client, artifact=path, name="http" if at.urls else "grpc"))
     return Network(path, load_engine(path, device=asked.device, num_threads=asked.num_threads))
 
 
@@ -171,6 +185,9 @@ def _command(asked: Asked) -> str:
         "--device": asked.device,
     }
     words += [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    at = asked.connection
+    servers = [("--url", url) for url in at.urls] + [("--grpc", address) for address in at.addresses]
+    words += [word for pair in (*servers, ("--model", at.model)) for word in pair] if servers else []
     flags = {"--author-settings": asked.author_settings, "--baselines-only": asked.baselines_only}
     return shlex.join([*words, *(name for name, is_set in flags.items() if is_set)])
 
