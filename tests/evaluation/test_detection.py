@@ -1,6 +1,7 @@
 """Oracles: cases counted by hand; PASCAL VOC's rules in another package (mapcalc), on boxes laid out side by side; a
 second implementation, over all recalls, in fractions."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -9,43 +10,55 @@ from mapcalc import calculate_map
 
 from sum3dcam.attribution.boxes import FrameBox
 from sum3dcam.attribution.tubes import Tube, tube_iou
+from sum3dcam.evaluation import detection
 from sum3dcam.evaluation.datasets import labelled
 from sum3dcam.evaluation.detection import Detection, Truth, frame_map, true_tube, video_map
+from sum3dcam.evaluation.statistics import resample
 
 LEFT, RIGHT = (0.0, 0.0, 10.0, 10.0), (20.0, 0.0, 30.0, 10.0)
 HALF = (0.0, 0.0, 10.0, 5.0)  # IoU .5 with LEFT
 
 
 def test_precision_is_interpolated_over_recall():
-    truths = [Truth(frame, "run", LEFT) for frame in range(4)]
+    truths = [Truth(("v", frame), "run", LEFT) for frame in range(4)]
     found = [
-        Detection(0, "run", LEFT, 0.9),
-        Detection(0, "run", RIGHT, 0.8),  # nothing there
-        Detection(1, "run", LEFT, 0.7),
-        Detection(2, "run", HALF, 0.6),
+        Detection(("v", 0), "run", LEFT, 0.9),
+        Detection(("v", 0), "run", RIGHT, 0.8),  # nothing there
+        Detection(("v", 1), "run", LEFT, 0.7),
+        Detection(("v", 2), "run", HALF, 0.6),
     ]
     # Right, wrong, right, right: precisions 1, 3/4 (of the last two, the better), of four truths.
-    assert frame_map(truths, found, theta=0.5) == ((1 + 3 / 4 + 3 / 4) / 4, {"run": (1 + 3 / 4 + 3 / 4) / 4})
-    assert frame_map(truths, found, theta=0.6)[0] == pytest.approx((1 + 2 / 3) / 4)
+    assert frame_map(truths, found, theta=0.5).by_label == {"run": (1 + 3 / 4 + 3 / 4) / 4}
+    assert frame_map(truths, found, theta=0.6).mean.value == pytest.approx((1 + 2 / 3) / 4)
 
 
 def test_a_truth_is_found_once_and_only_in_its_own_frame():
-    truths = [Truth(0, "run", LEFT), Truth(1, "run", RIGHT)]
-    assert frame_map(truths, [Detection(0, "run", LEFT, 0.9), Detection(0, "run", LEFT, 0.8)], theta=0.5)[0] == 0.5
-    assert frame_map(truths, [Detection(1, "run", LEFT, 0.9), Detection(0, "run", RIGHT, 0.8)], theta=0.5)[0] == 0.0
+    truths = [Truth(("v", 0), "run", LEFT), Truth(("v", 1), "run", RIGHT)]
+    assert (
+        frame_map(
+            truths, [Detection(("v", 0), "run", LEFT, 0.9), Detection(("v", 0), "run", LEFT, 0.8)], theta=0.5
+        ).mean.value
+        == 0.5
+    )
+    assert (
+        frame_map(
+            truths, [Detection(("v", 1), "run", LEFT, 0.9), Detection(("v", 0), "run", RIGHT, 0.8)], theta=0.5
+        ).mean.value
+        == 0.0
+    )
 
 
 def test_a_class_without_detections_counts_as_zero_and_one_without_truth_not_at_all():
-    truths = [Truth(0, "run", LEFT), Truth(0, "jump", RIGHT)]
-    mean, by_label = frame_map(truths, [Detection(0, "run", LEFT, 0.1), Detection(0, "sit", LEFT, 0.9)], theta=0.5)
-    assert (mean, by_label) == (0.5, {"jump": 0.0, "run": 1.0})
+    truths = [Truth(("v", 0), "run", LEFT), Truth(("v", 0), "jump", RIGHT)]
+    found = frame_map(truths, [Detection(("v", 0), "run", LEFT, 0.1), Detection(("v", 0), "sit", LEFT, 0.9)], theta=0.5)
+    assert (found.mean.value, found.by_label) == (0.5, {"jump": 0.0, "run": 1.0})
 
 
 def test_no_truth_and_a_theta_that_anything_reaches_are_refused():
     with pytest.raises(ValueError, match="at least one truth"):
         frame_map([], [], theta=0.5)
     with pytest.raises(ValueError, match="0 < theta"):
-        frame_map([Truth(0, "run", LEFT)], [], theta=0.0)
+        frame_map([Truth(("v", 0), "run", LEFT)], [], theta=0.0)
 
 
 def random_case(seed):
@@ -55,12 +68,16 @@ def random_case(seed):
     for frame in range(12):
         for label in rng.choice(["run", "jump", "sit"], size=rng.integers(1, 4)).tolist():
             x, y, w, h = rng.integers((0, 0, 10, 10), (60, 60, 40, 40)).tolist()
-            truths.append(Truth(frame, label, (x, y, x + w, y + h)))
+            truths.append(Truth((frame // 3, frame), label, (x, y, x + w, y + h)))
             for _ in range(rng.integers(0, 4)):
                 shift = rng.integers(-8, 9, 4)
                 x1, y1, x2, y2 = (np.array([x, y, x + w, y + h]) + shift).tolist()
                 said = label if rng.random() < 0.8 else "run"
-                found.append(Detection(frame, said, (x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)), float(rng.random())))
+                found.append(
+                    Detection(
+                        (frame // 3, frame), said, (x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)), float(rng.random())
+                    )
+                )
     return truths, found
 
 
@@ -71,7 +88,8 @@ def test_frame_map_is_that_of_another_package(seed, theta):
 
     def inclusive(where, box):  # it knows one picture and inclusive pixels: frames lie side by side in it
         x1, y1, x2, y2 = box
-        return [x1 + 1000 * where, y1, x2 - 1 + 1000 * where, y2 - 1]
+        left = 1000 * where[1]
+        return [x1 + left, y1, x2 - 1 + left, y2 - 1]
 
     by_score = sorted(found, key=lambda one: -one.score)  # it takes them in their order
     theirs = calculate_map(
@@ -84,7 +102,7 @@ def test_frame_map_is_that_of_another_package(seed, theta):
         theta,
     )
     # Exact but for the order in which float64 adds up.
-    assert frame_map(truths, found, theta=theta)[0] == pytest.approx(theirs, abs=1e-12)
+    assert frame_map(truths, found, theta=theta).mean.value == pytest.approx(theirs, abs=1e-12)
 
 
 def still(frames, box):
@@ -116,7 +134,9 @@ def test_video_map_is_that_of_a_second_implementation(seed):
             for _ in range(rng.integers(0, 3)):
                 box = (x + rng.integers(-5, 6), 0.0, x + 20.0, 20.0)
                 found.append(Detection(video, "run", still(range(max(0, first - 2), last), box), float(rng.random())))
-    assert video_map(truths, found, theta=0.4)[0] == pytest.approx(brute_video_ap(truths, found, theta=0.4), abs=1e-12)
+    assert video_map(truths, found, theta=0.4).mean.value == pytest.approx(
+        brute_video_ap(truths, found, theta=0.4), abs=1e-12
+    )
 
 
 def test_tubes_overlap_in_time_as_well_as_in_space():
@@ -124,11 +144,33 @@ def test_tubes_overlap_in_time_as_well_as_in_space():
     whole, part = still(range(8), LEFT), still(range(2, 6), HALF)
     assert tube_iou(whole, part) == 0.25
     truths, found = [Truth("v", "run", whole)], [Detection("v", "run", part, 1.0)]
-    assert video_map(truths, found, theta=0.25)[0] == 1.0
-    assert video_map(truths, found, theta=0.26)[0] == 0.0
+    assert video_map(truths, found, theta=0.25).mean.value == 1.0
+    assert video_map(truths, found, theta=0.26).mean.value == 0.0
 
 
 def test_ground_truth_with_a_frame_missing_is_a_tube_with_a_gap():
     boxes = np.array([[0, 0, 10, 10], [np.nan] * 4, [1, 0, 11, 10]], np.float32)
     tube = true_tube(labelled.Tube("run", 3, boxes))
     assert [(box.frame, box.box_xyxy) for box in tube.boxes] == [(3, (0, 0, 10, 10)), (5, (1, 0, 11, 10))]
+
+
+def test_the_interval_is_of_videos_drawn_with_all_their_frames(monkeypatch):
+    """Oracle: every resample written out, its videos repeated under names of their own."""
+    truths, found = random_case(3)
+    weights = resample(4)[:60]
+    # Places of videos are those of their first truth.
+    assert list(dict.fromkeys(one.where[0] for one in truths)) == [0, 1, 2, 3]
+    monkeypatch.setattr(detection, "resample", lambda num_videos: weights)
+    estimated = frame_map(truths, found, theta=0.5).mean
+
+    def repeated(items, drawn):
+        copies = ((one, copy) for one in items for copy in range(drawn[one.where[0]]))
+        return [replace(one, where=((one.where[0], copy), one.where[1])) for one, copy in copies]
+
+    monkeypatch.setattr(detection, "resample", lambda num_videos: np.ones((1, num_videos)))
+    means = [
+        frame_map(repeated(truths, drawn), repeated(found, drawn), theta=0.5).mean.value
+        for drawn in weights.astype(int)
+    ]
+    assert (estimated.low, estimated.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=1e-12)
+    assert estimated.low < estimated.value < estimated.high

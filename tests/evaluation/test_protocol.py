@@ -46,6 +46,12 @@ def test_the_oracle_takes_a_threshold_and_a_contour_that_no_rule_would():
     assert scores.iou == 0.64
 
 
+def test_the_oracle_may_take_a_contour_that_is_never_the_largest():
+    map_HW = np.maximum(square_map(0, 0, 8), square_map(12, 12, 4))
+    scores = frame_scores(map_HW, truth_N4=boxes([12, 12, 17, 17]), thresholds=(0.0, 0.5))
+    assert (scores.largest_P.tolist(), scores.oracle) == ([0.0, 0.0], 1.0)
+
+
 def test_counts_are_per_theta_and_acc2_wants_the_class_right_as_well():
     tally = MapTally(thetas=(0.5, 0.6, 0.7), thresholds=(0.5,))
     for right in (True, False, False):

@@ -124,14 +124,16 @@ def test_counts_do_not_depend_on_batches(engine, batch_clips):
 def test_trivial_boxes_need_annotations_alone():
     # A crop of 240 at x = 40. Two actors: in the crop the first is 160 wide, the second full: the best counts.
     first, second = tube([0, 0, 200, 240], frames=3), tube([40, 0, 280, 240], frames=1, first=2)
-    counts = count_trivial(labelled(first, second, frame_size_px=(320, 240)), table=TABLE)
+    table = dataclasses.replace(TABLE, thetas=(0.3, 0.6, 0.65))
+    counts = count_trivial(labelled(first, second, frame_size_px=(320, 240)), table=table)
     found = {name: values.tolist() for name, values in counts.items()}
     assert found == {
         "videos": 1,
         "frames": 3,
-        "Full frame/box": [3, 1],  # 2/3, 2/3, 1
-        "Centre box 0.7/box": [3, 0],  # .7^2 of the crop; [76, 244] x [36, 204]: 124 * 168 / (160 * 240 + ...)
-        "Full frame, uncropped/box": [3, 0],  # 200/320, 200/320, 240/320
+        "Full frame/box": [3, 3, 3],  # 2/3, 2/3, 1
+        # A square of 168 from 36 on: 124 * 168 / (168^2 + 160 * 240 - 124 * 168) = .455, and .7^2 of the whole crop.
+        "Centre box 0.7/box": [3, 0, 0],
+        "Full frame, uncropped/box": [3, 3, 1],  # 200/320, 200/320, 240/320
     }
 
 
