@@ -26,7 +26,8 @@ def pins(path: Path) -> dict[str, str]:
 
 def asked_for() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lists = (project["dependencies"], *(project["optional-dependencies"][extra] for extra in ("dev", "openvino")))
+    extras = (project["optional-dependencies"][extra] for extra in ("dev", "openvino", "train"))
+    lists = (project["dependencies"], *extras)
     return [Requirement(line) for one in lists for line in one]
 
 

@@ -34,7 +34,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "sum3dcam.evaluation.checks.commands:check_command",
             "Check that an artefact's maps depend on its weights, and its score on what they light up.",
         ),
-        "train": ("sum3dcam.training.commands:train_command", "Train resnext-mini on the rendered actions."),
+        "train": (
+            "sum3dcam.training.commands:train_command",
+            "Fine-tune a network's gates, or all of it, on a data set; or train resnext-mini on the rendered actions.",
+        ),
     }
 )
 

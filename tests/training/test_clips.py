@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sum3dcam.synthetic import ACTIONS
-from sum3dcam.training.clips import BACKWARD_LABEL, augment, cached_clips, resize, window
+from sum3dcam.training.clips import BACKWARD_LABEL, ClipSet, cached_clips, resize, window
 
 
 @pytest.mark.parametrize(
@@ -28,21 +28,30 @@ def test_an_action_without_a_reverse_is_never_played_backward(action: str) -> No
 
 
 def test_augmentation_mirrors_reverses_and_shuffles_colours_and_nothing_else() -> None:
-    clips = np.zeros((200, 4, 6, 6, 3), np.uint8)
+    clips = np.zeros((2, 4, 6, 6, 3), np.uint8)
     # One bright red pixel: first frame, left. Where it goes says what was done.
     clips[:, 0, 2, 0, 0] = 200
     walk, wave = ACTIONS.index("walk_forward"), ACTIONS.index("wave")
-    labels = np.array([walk, wave] * 100)
-    batch = augment(clips, labels, size_px=6, rng=np.random.default_rng(0))
-    where = [tuple(int(axis) for axis in np.argwhere(clip == 200)[0]) for clip in batch.clips_BTHWC]
+    source = ClipSet(clips, np.array([walk, wave]))
+    rng = np.random.default_rng(0)
+    examples = [source.augmented(item % 2, num_frames=4, size_px=6, rng=rng) for item in range(200)]
+    where = [tuple(int(axis) for axis in np.argwhere(example.clip_THWC == 200)[0]) for example in examples]
     assert {(frame, x) for frame, _, x, _ in where} == {(0, 0), (0, 5), (3, 0), (3, 5)}
     assert {y for _, y, _, _ in where} == {2}
     assert {channel for *_, channel in where} == {0, 1, 2}
-    for (frame, *_), label, before in zip(where, batch.labels_B, labels, strict=True):
+    for (frame, *_), example, before in zip(where, examples, [walk, wave] * 100, strict=True):
         reversed_in_time = frame == 3
-        assert label == (BACKWARD_LABEL[before] if reversed_in_time else before)
+        assert example.label == (BACKWARD_LABEL[before] if reversed_in_time else before)
         assert not (reversed_in_time and before == wave)
-    assert batch.gain_BC.shape == batch.bias_BC.shape == (200, 3)
+        assert example.gain_C.shape == example.bias_C.shape == (3,)
+    assert {example.key for example in examples} == {"rendered/walk_forward_00000 clip 0", "rendered/wave_00000 clip 1"}
+
+
+def test_a_plain_clip_is_the_middle_as_it_is() -> None:
+    clips = np.broadcast_to(np.arange(16, dtype=np.uint8)[None, :, None, None, None], (1, 16, 2, 2, 3))
+    example = ClipSet(clips, np.array([3])).plain(0, num_frames=6, size_px=2)
+    assert example.clip_THWC[:, 0, 0, 0].tolist() == [5, 6, 7, 8, 9, 10]
+    assert (example.label, example.gain_C.tolist(), example.bias_C.tolist()) == (3, [1, 1, 1], [0, 0, 0])
 
 
 def test_resize_averages_areas() -> None:
@@ -52,8 +61,9 @@ def test_resize_averages_areas() -> None:
 
 
 def test_windows_are_consecutive_frames_from_any_start() -> None:
-    clips = np.broadcast_to(np.arange(16, dtype=np.uint8)[None, :, None, None, None], (100, 16, 2, 2, 3))
-    cut = window(clips, num_frames=5, rng=np.random.default_rng(0))[:, :, 0, 0, 0]
+    clip = np.broadcast_to(np.arange(16, dtype=np.uint8)[:, None, None, None], (16, 2, 2, 3))
+    rng = np.random.default_rng(0)
+    cut = np.stack([window(clip, num_frames=5, rng=rng)[:, 0, 0, 0] for _ in range(100)])
     assert (np.diff(cut, axis=1) == 1).all()
     assert set(cut[:, 0]) == set(range(12))
 

@@ -1,1 +1,1 @@
-"""Training on the rendered actions: cached clips, stages from easy to full, resume, a learning curve."""
+"""Training on rendered actions or a data set's videos: what is learnt from, in which order, and a loop that resumes."""

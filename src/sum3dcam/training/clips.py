@@ -2,7 +2,6 @@
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -11,15 +10,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
 from sum3dcam import synthetic
+from sum3dcam.errors import CheckpointError
+from sum3dcam.models.checkpoints import WeightsCard
 from sum3dcam.synthetic import ACTIONS, DIFFICULTIES, REVERSED, render, video_seed, write_mp4
+from sum3dcam.training.examples import Clips, Example, Labels, same_light
 from sum3dcam.video.decode import DecodeLimits, decode
-
-Clips = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
 
 CLIPS_PER_VIDEO = 2
 CLIP_FRAMES = 16
@@ -38,10 +36,41 @@ BACKWARD_LABEL: Labels = np.array(
 
 @dataclass(frozen=True)
 class ClipSet:
-    """clips_NTHWC uint8 (N,16,112,112,3), memory-mapped; labels_N int64 into ACTIONS."""
+    """Rendered clips as a `Source`: clips_NTHWC uint8 (N,16,112,112,3), memory-mapped; labels_N int64 into ACTIONS.
+
+    The videos' keys are `name` and the clip's number.
+    """
 
     clips_NTHWC: Clips
     labels_N: Labels
+    name: str = "rendered"
+
+    def augmented(self, index: int, *, num_frames: int, size_px: int, rng: np.random.Generator) -> Example:
+        """A window, mirrored, played backward (with the reversed action's label), in other colours, in other light."""
+        clip_THWC = window(self.clips_NTHWC[index], num_frames=num_frames, rng=rng)
+        label = int(self.labels_N[index])
+        if rng.random() < 0.5:
+            clip_THWC = clip_THWC[:, :, ::-1]
+        if BACKWARD_LABEL[label] >= 0 and rng.random() < 0.5:
+            clip_THWC, label = clip_THWC[::-1], int(BACKWARD_LABEL[label])
+        return Example(
+            clip_THWC=resize(clip_THWC[..., rng.permutation(3)], size_px=size_px),
+            label=label,
+            key=self._key(index),
+            gain_C=rng.uniform(0.8, 1.2, 3).astype(np.float32),
+            bias_C=rng.uniform(-20, 20, 3).astype(np.float32),
+        )
+
+    def plain(self, index: int, *, num_frames: int, size_px: int) -> Example:
+        """The middle frames, resized."""
+        start = (self.clips_NTHWC.shape[1] - num_frames) // 2
+        clip_THWC = resize(self.clips_NTHWC[index, start : start + num_frames], size_px=size_px)
+        return Example(clip_THWC, int(self.labels_N[index]), self._key(index), *same_light())
+
+    def _key(self, index: int) -> str:
+        return (
+            f"{self.name}/{ACTIONS[self.labels_N[index]]}_{index // CLIPS_PER_VIDEO:05d} clip {index % CLIPS_PER_VIDEO}"
+        )
 
 
 def cached_clips(directory: Path, *, difficulty: str, num_videos: int, seed: int, workers: int) -> ClipSet:
@@ -51,42 +80,23 @@ def cached_clips(directory: Path, *, difficulty: str, num_videos: int, seed: int
     if not path.exists():
         _render_all(path, difficulty=difficulty, num_videos=num_videos, seed=seed, workers=workers)
     labels_N = np.repeat(np.arange(num_videos) % len(ACTIONS), CLIPS_PER_VIDEO)
-    return ClipSet(np.load(path, mmap_mode="r"), labels_N)
+    return ClipSet(np.load(path, mmap_mode="r"), labels_N, name=f"{difficulty}-seed{seed}")
+
+
+def check_rendered(card: WeightsCard) -> None:
+    """Raises CheckpointError where a network of that card cannot learn from the rendered clips."""
+    if card.labels != ACTIONS:
+        raise CheckpointError("the base has the rendered actions in another order", got=card.labels, allowed=ACTIONS)
+    if card.num_frames > CLIP_FRAMES:
+        raise CheckpointError(
+            "the rendered clips are too short for this network; give --frames", got=card.num_frames, allowed=CLIP_FRAMES
+        )
 
 
 def renderer_digest() -> str:
     """Eight digits that change with the renderer's source, so that clips of an older one are not taken for its own."""
     sources = sorted(Path(synthetic.__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:8]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """clips_BTHWC uint8 as augmented, labels_B int64, and the change of light still to apply: pixel * gain + bias.
-
-    gain_BC and bias_BC are float32, in units of the uint8 pixel.
-    """
-
-    clips_BTHWC: Clips
-    labels_B: Labels
-    gain_BC: npt.NDArray[np.float32]
-    bias_BC: npt.NDArray[np.float32]
-
-
-def augment(clips_BTHWC: Clips, labels_B: Labels, *, size_px: int, rng: np.random.Generator) -> Batch:
-    """Mirrors, plays backward (with the label of the reversed action), shuffles and changes colours, resizes."""
-    num_clips, num_frames = clips_BTHWC.shape[:2]
-    out = np.empty((num_clips, num_frames, size_px, size_px, 3), np.uint8)
-    labels = labels_B.copy()
-    for item, clip_THWC in enumerate(clips_BTHWC):
-        if rng.random() < 0.5:
-            clip_THWC = clip_THWC[:, :, ::-1]
-        if BACKWARD_LABEL[labels[item]] >= 0 and rng.random() < 0.5:
-            clip_THWC, labels[item] = clip_THWC[::-1], BACKWARD_LABEL[labels[item]]
-        out[item] = resize(clip_THWC[..., rng.permutation(3)], size_px=size_px)
-    gain_BC = rng.uniform(0.8, 1.2, (num_clips, 3)).astype(np.float32)
-    bias_BC = rng.uniform(-20, 20, (num_clips, 3)).astype(np.float32)
-    return Batch(out, labels, gain_BC, bias_BC)
 
 
 def resize(clip_THWC: Clips, *, size_px: int) -> Clips:
@@ -99,11 +109,10 @@ def resize(clip_THWC: Clips, *, size_px: int) -> Clips:
     return np.stack(frames).astype(np.uint8, copy=False)
 
 
-def window(clips_BTHWC: Clips, *, num_frames: int, rng: np.random.Generator) -> Clips:
-    """`num_frames` consecutive frames of each clip from a random start."""
-    last_start = clips_BTHWC.shape[1] - num_frames
-    starts_B = rng.integers(0, last_start + 1, len(clips_BTHWC))
-    return np.stack([clip[start : start + num_frames] for clip, start in zip(clips_BTHWC, starts_B, strict=True)])
+def window(clip_THWC: Clips, *, num_frames: int, rng: np.random.Generator) -> Clips:
+    """`num_frames` consecutive frames from a random start."""
+    start = rng.integers(0, len(clip_THWC) - num_frames + 1)
+    return clip_THWC[start : start + num_frames]
 
 
 def _render_all(path: Path, *, difficulty: str, num_videos: int, seed: int, workers: int) -> None:
@@ -134,12 +143,3 @@ def _render_one(index: int, *, difficulty: str, dataset_seed: int) -> Clips:
         write_mp4(video, file)
         frames_THWC = decode(file.read_bytes(), size_px=SIZE_PX, limits=DecodeLimits()).frames_THWC
     return frames_THWC.reshape(CLIPS_PER_VIDEO, CLIP_FRAMES, SIZE_PX, SIZE_PX, 3)
-
-
-def accuracy_by_label(predicted_N: Labels, labels_N: Labels) -> Mapping[str, float]:
-    """Share of right answers for each action."""
-    return {
-        action: float((predicted_N[labels_N == index] == index).mean())
-        for index, action in enumerate(ACTIONS)
-        if (labels_N == index).any()
-    }

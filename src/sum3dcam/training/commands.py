@@ -1,108 +1,271 @@
-"""`sum3dcam train`: the small network on the rendered actions, from nothing to a committed weights file."""
+"""`sum3dcam train`: the small network from nothing on the rendered actions, or gates, or all, of a base fine-tuned."""
 
 import json
 import os
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
 from tqdm import tqdm
 
-from sum3dcam.models import NETWORKS, Classifier, build_network
-from sum3dcam.models.checkpoints import WeightsCard, save_weights
+from sum3dcam.evaluation.datasets import READERS
+from sum3dcam.export.commands import split_names
+from sum3dcam.models import NETWORKS
+from sum3dcam.models.checkpoints import DEFAULT_FUSION, WeightsCard, save_weights
+from sum3dcam.models.gating import FUSIONS
 from sum3dcam.synthetic import ACTIONS
-from sum3dcam.training.clips import CLIP_FRAMES, ClipSet, accuracy_by_label, cached_clips
-from sum3dcam.training.curve import draw_curve
+from sum3dcam.training.clips import CLIP_FRAMES, CLIPS_PER_VIDEO, check_rendered
+from sum3dcam.training.examples import Labels
 from sum3dcam.training.loop import Run, predict, train
-from sum3dcam.training.stages import HELD_OUT_DIFFICULTY, PRESETS, Stage
+from sum3dcam.training.machine import PRECISIONS, Machine, machine
+from sum3dcam.training.material import Material, Split, read_split, rendered, videos
+from sum3dcam.training.origin import TRAINABLE, Origin, freeze, from_base, from_nothing
+from sum3dcam.training.stages import HELD_OUT_DIFFICULTY, PRESETS, FineTuning, Recipe
 
 MODEL = "resnext-mini"
-HELD_OUT_SEED_OFFSET = 1_000_003
+PAPER = FineTuning()
+
+Command = Callable[..., Any]
+
+OPTIONS: Sequence[Callable[[Command], Command]] = (
+    click.option("--preset", type=click.Choice(sorted(PRESETS)), default="full", show_default=True),
+    click.option(
+        "--dataset", type=click.Choice(sorted(READERS)), help="What --data is [default: rendered on the fly]."
+    ),
+    click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A data set's folder."),
+    click.option("--split", default=1, show_default=True, type=click.IntRange(1, 3), help="The data set's."),
+    click.option(
+        "--held-out-data",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Measure on this folder, for a data set without splits.",
+    ),
+    click.option("--base", type=click.Path(path_type=Path), help="Fine-tune this checkpoint, of any layout."),
+    click.option("--gates", callback=split_names, help="Gated taps, TAP,TAP or none [default: the base's, or all]."),
+    click.option("--fusion", type=click.Choice(sorted(FUSIONS)), help="How new gates join the head [default: sum]."),
+    click.option("--trainable", type=click.Choice(sorted(TRAINABLE)), default="all", show_default=True),
+    click.option("--epochs", default=PAPER.epochs, show_default=True, type=click.IntRange(1), help="With --base."),
+    click.option(
+        "--batch", "batch_clips", default=PAPER.batch_clips, show_default=True, type=click.IntRange(1), help="The same."
+    ),
+    click.option(
+        "--learning-rate",
+        default=PAPER.learning_rate,
+        show_default=True,
+        type=click.FloatRange(0, min_open=True),
+        help="The same; a tenth of it after every 50 epochs.",
+    ),
+    click.option("--seed", default=0, show_default=True, help="Of weights, batches and rendered scenes."),
+    click.option(
+        "--frames",
+        "num_frames",
+        type=click.IntRange(1),
+        help="Of each clip [default: the network's]; 1 is the control without motion.",
+    ),
+    click.option(
+        "--size", "size_px", type=click.IntRange(32), help="Of a clip's side, with --base [default: its own]."
+    ),
+    click.option("--device", default="cpu", show_default=True, help="cpu, cuda:INDEX, or under torchrun cuda."),
+    click.option("--precision", type=click.Choice(PRECISIONS), help="[default: bf16 on a GPU, fp32 on a CPU]"),
+    click.option("--cache", type=click.Path(path_type=Path), default=Path("build/clips"), show_default=True),
+    click.option("--output", type=click.Path(path_type=Path), default=Path("build/train"), show_default=True),
+    click.option(
+        "--workers", default=os.cpu_count() or 1, show_default=True, help="Processes that render, threads that decode."
+    ),
+    click.option("--held-out", "num_held_out", default=500, show_default=True, help="Held-out videos."),
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for, each field the option of that name."""
+
+    preset: str
+    dataset: str | None
+    data: Path | None
+    split: int
+    held_out_data: Path | None
+    base: Path | None
+    gates: tuple[str, ...] | None
+    fusion: str | None
+    trainable: str
+    epochs: int
+    batch_clips: int
+    learning_rate: float
+    seed: int
+    num_frames: int | None
+    size_px: int | None
+    device: str
+    precision: str | None
+    cache: Path
+    output: Path
+    workers: int
+    num_held_out: int
+
+
+def train_options(command: Command) -> Command:
+    """Adds OPTIONS to a command, in their order."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
 
 
 @click.command("train")
-@click.option("--preset", type=click.Choice(sorted(PRESETS)), default="full", show_default=True)
-@click.option("--seed", default=0, show_default=True, help="Of weights, batches and rendered scenes.")
-@click.option(
-    "--frames",
-    "num_frames",
-    type=click.IntRange(1, CLIP_FRAMES),
-    default=CLIP_FRAMES,
-    show_default=True,
-    help="Frames of each clip the network sees; 1 is the control without motion.",
-)
-@click.option("--cache", type=click.Path(path_type=Path), default=Path("build/clips"), show_default=True)
-@click.option("--output", type=click.Path(path_type=Path), default=Path("build/train"), show_default=True)
-@click.option("--workers", default=os.cpu_count() or 1, show_default=True, help="Processes that render.")
-@click.option("--held-out", "num_held_out", default=500, show_default=True, help="Held-out videos, two clips each.")
-def train_command(
-    preset: str, seed: int, num_frames: int, cache: Path, output: Path, workers: int, num_held_out: int
-) -> None:
-    """Train resnext-mini, gated on all taps, on the rendered actions.
+@train_options
+def train_command(**given: Any) -> None:
+    """Train resnext-mini from nothing on the rendered actions, or fine-tune a base's gates, or all of it.
 
-    Run again after an interruption, the same command goes on where it was.
+    Run again after an interruption, the same command goes on where it was. Under torchrun it trains in several
+    processes, each with a GPU of its own.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    stages = PRESETS[preset]
-    torch.manual_seed(seed)
-    spec = NETWORKS[MODEL]
-    network = build_network(spec, num_classes=len(ACTIONS), num_frames=num_frames, gates=spec.default_gates)
-    classifier = Classifier(network, mean=spec.mean, std=spec.std)
+    options = Options(**given)
+    try:
+        with machine(options.device, precision=options.precision, workers=options.workers) as here:
+            fine_tune_or_train(options, here=here)
+    except (FloatingPointError, ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
 
-    def clips(stage: Stage) -> ClipSet:
-        return cached_clips(cache, difficulty=stage.difficulty, num_videos=stage.num_videos, seed=seed, workers=workers)
 
-    held_out = cached_clips(
-        cache,
-        difficulty=HELD_OUT_DIFFICULTY[preset],
-        num_videos=num_held_out,
-        seed=seed + HELD_OUT_SEED_OFFSET,
-        workers=workers,
-    )
-    with tqdm(total=sum(stage.steps for stage in stages), desc="train", unit="batch") as bar:
+def fine_tune_or_train(options: Options, *, here: Machine) -> None:
+    """Trains as the command line asks, and leaves weights.safetensors, card.json and the rest in its --output.
+
+    Raises:
+        Sum3DCamError, ValueError, OSError: what is asked for does not fit together, or is not there.
+        FloatingPointError: as `train`.
+    """
+    torch.manual_seed(options.seed)
+    split = _split(options)
+    origin = _origin(options, labels=ACTIONS if split is None else split.training.labels)
+    freeze(origin, trainable=options.trainable)
+    material, recipe = _lesson(options, origin=origin, split=split, here=here)
+    options.output.mkdir(parents=True, exist_ok=True)
+    card, classifier = origin.card, origin.classifier
+    facts = {
+        "model": card.model,
+        "gates": list(card.gates),
+        "base_sha256": origin.base_sha256,
+        "trainable": options.trainable,
+        **material.provenance,
+    }
+    with tqdm(total=recipe.steps, desc="train", unit="batch", disable=not here.is_first) as bar:
         run = Run(
-            directory=output,
-            seed=seed,
-            num_frames=num_frames,
-            clips=clips,
-            held_out=held_out,
+            directory=options.output,
+            seed=options.seed,
+            num_frames=card.num_frames,
+            clips=material.clips,
+            held_out=material.held_out,
             report=partial(_show, bar),
+            machine=here,
+            origin=repr(facts),
         )
-        seconds = train(classifier, stages=stages, run=run)
-    size_px = stages[-1].size_px
-    predicted_N = predict(classifier, held_out.clips_NTHWC, size_px=size_px, num_frames=num_frames)
-    save_weights(
-        output / "weights.safetensors",
-        network=network,
-        card=WeightsCard(model=MODEL, labels=ACTIONS, gates=spec.default_gates, num_frames=num_frames, size_px=size_px),
-    )
-    card = {
-        "model": MODEL,
+        seconds = train(classifier, recipe=recipe, run=run)
+    predicted_N = predict(classifier, material.held_out, size_px=card.size_px, num_frames=card.num_frames, machine=here)
+    if not here.is_first:
+        return
+    labels_N = material.held_out.labels_N
+    save_weights(options.output / "weights.safetensors", network=classifier.network, card=card)
+    written = {
+        **facts,
         "command": shlex.join(["sum3dcam", *sys.argv[1:]]),
-        "preset": preset,
-        "seed": seed,
-        "held_out_seed": seed + HELD_OUT_SEED_OFFSET,
-        "clips_seen": sum(stage.steps * stage.batch_clips for stage in stages),
+        "preset": options.preset,
+        "seed": options.seed,
+        "clips_seen": sum(stage.steps * stage.batch_clips for stage in recipe.stages),
         "training_minutes": round(seconds / 60, 1),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "held_out_clips": len(held_out.labels_N),
-        "held_out_difficulty": HELD_OUT_DIFFICULTY[preset],
-        "held_out_clip_accuracy": float(np.mean(predicted_N == held_out.labels_N)),
-        "held_out_clip_accuracy_by_action": accuracy_by_label(predicted_N, held_out.labels_N),
+        "processes": here.processes,
+        "device": str(here.device),
+        "precision": here.precision,
+        "parameters": sum(parameter.numel() for parameter in classifier.parameters()),
+        "parameters_trained": sum(p.numel() for p in classifier.parameters() if p.requires_grad),
+        "held_out_clips": len(labels_N),
+        "held_out_clip_accuracy": float((predicted_N == labels_N).mean()),
+        "held_out_clip_accuracy_by_action": _accuracy_by_label(predicted_N, labels_N, labels=card.labels),
     }
-    (output / "card.json").write_text(json.dumps(card, indent=1) + "\n")
-    draw_curve(output / "log.jsonl", stages=stages, path=output / "curve.png")
-    click.echo(json.dumps(card, indent=1))
+    (options.output / "card.json").write_text(json.dumps(written, indent=1) + "\n")
+    click.echo(json.dumps(written, indent=1))
+
+
+def _split(options: Options) -> Split | None:
+    if options.dataset is None and options.data is None:
+        return None
+    if options.dataset is None or options.data is None or options.base is None:
+        raise ValueError("a data set is fine-tuned on: give --dataset, --data and --base together")
+    return read_split(
+        options.dataset,
+        options.data,
+        split=options.split,
+        held_out=options.held_out_data,
+        num_held_out=options.num_held_out,
+    )
+
+
+def _origin(options: Options, *, labels: tuple[str, ...]) -> Origin:
+    if options.base is not None:
+        return from_base(
+            options.base,
+            labels=labels,
+            gates=options.gates,
+            fusion=options.fusion,
+            num_frames=options.num_frames,
+            size_px=options.size_px,
+        )
+    return from_nothing(
+        WeightsCard(
+            model=MODEL,
+            labels=labels,
+            gates=NETWORKS[MODEL].default_gates if options.gates is None else options.gates,
+            num_frames=options.num_frames or CLIP_FRAMES,
+            size_px=PRESETS[options.preset].stages[-1].size_px,
+            fusion=options.fusion or DEFAULT_FUSION,
+        )
+    )
+
+
+def _lesson(options: Options, *, origin: Origin, split: Split | None, here: Machine) -> tuple[Material, Recipe]:
+    """What is learnt from, and how: the preset without a base, else the paper's schedule."""
+    fine_tuning = FineTuning(options.epochs, options.batch_clips, options.learning_rate)
+    size_px = origin.card.size_px
+    if split is not None:
+        num_videos = len(split.training.videos)
+        recipe = fine_tuning.recipe(
+            name=str(options.dataset), num_videos=num_videos, num_clips=num_videos, size_px=size_px
+        )
+        return videos(split, card=origin.card), recipe
+    check_rendered(origin.card)
+    recipe = PRESETS[options.preset]
+    if options.base is not None:
+        last = recipe.stages[-1]
+        recipe = fine_tuning.recipe(
+            name=last.difficulty,
+            num_videos=last.num_videos,
+            num_clips=last.num_videos * CLIPS_PER_VIDEO,
+            size_px=size_px,
+        )
+    material = rendered(
+        options.cache,
+        difficulty=HELD_OUT_DIFFICULTY[options.preset],
+        num_held_out=options.num_held_out,
+        seed=options.seed,
+        machine=here,
+    )
+    return material, recipe
 
 
 def _show(bar: "tqdm[Any]", row: Mapping[str, Any]) -> None:
     bar.n = row["step"]
     bar.set_postfix({key: f"{row[key]:.3f}" for key in ("loss", "accuracy", "held_out_accuracy") if key in row})
+
+
+def _accuracy_by_label(predicted_N: Labels, labels_N: Labels, *, labels: Sequence[str]) -> Mapping[str, float]:
+    """Share of right answers for each label that occurs."""
+    return {
+        label: float((predicted_N[labels_N == index] == index).mean())
+        for index, label in enumerate(labels)
+        if (labels_N == index).any()
+    }

@@ -13,12 +13,14 @@ def draw_curve(log: Path, *, stages: Sequence[Stage], path: Path) -> None:
 
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     steps = [row["step"] for row in rows]
+    learnt = [row for row in rows if "loss" in row]  # the row before the first batch has none
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots()
-    axes.plot(steps, [row["accuracy"] for row in rows], color="tab:blue", alpha=0.35, label="last training batch")
+    batches = [row["step"] for row in learnt]
+    axes.plot(batches, [row["accuracy"] for row in learnt], color="tab:blue", alpha=0.35, label="last training batch")
     axes.plot(steps, [row["held_out_accuracy"] for row in rows], color="tab:blue", label="held-out clips")
     axes.axhline(0.95, color="grey", linestyle=":", linewidth=1)
-    axes.set(xlabel="batches", ylabel="clip accuracy", ylim=(0, 1.02), xlim=(0, max(steps)))
+    axes.set(xlabel="batches", ylabel="clip accuracy", ylim=(0, 1.02), xlim=(0, sum(stage.steps for stage in stages)))
     first = 0
     for index, stage in enumerate(stages):
         if index % 2:
@@ -26,7 +28,7 @@ def draw_curve(log: Path, *, stages: Sequence[Stage], path: Path) -> None:
         axes.text(first + stage.steps / 2, 0.02, f"{stage.difficulty}\n{stage.size_px} px", ha="center", fontsize=8)
         first += stage.steps
     loss_axes = axes.twinx()
-    loss_axes.plot(steps, [row["loss"] for row in rows], color="tab:orange", alpha=0.6, label="training loss")
+    loss_axes.plot(batches, [row["loss"] for row in learnt], color="tab:orange", alpha=0.6, label="training loss")
     loss_axes.set_ylabel("loss")
     loss_axes.set_ylim(bottom=0)
     lines = [*axes.get_lines()[:2], *loss_axes.get_lines()]

@@ -1,182 +1,247 @@
-"""The training loop: stages of AdamW under a cosine, resumable after any step with the same result."""
+"""The training loop: stages of batches, resumable after any step with the same result, in one process or several."""
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
 
-from sum3dcam.errors import CheckpointError
 from sum3dcam.models import Classifier
-from sum3dcam.training.clips import Batch, Clips, ClipSet, Labels, augment, resize, window
-from sum3dcam.training.stages import Stage
+from sum3dcam.training.examples import Batch, Labels, Source, batches, joined
+from sum3dcam.training.faults import not_finite
+from sum3dcam.training.journal import open_journal
+from sum3dcam.training.machine import Machine
+from sum3dcam.training.stages import Recipe, Stage
+from sum3dcam.training.state import Progress, restore_state, save_state
 
-LABEL_SMOOTHING = 0.05
-WEIGHT_DECAY = 0.02
-WARM_UP_SHARE = 0.1
 CHECK_EVERY_STEPS = 100
 CHECK_CLIPS = 400
+SAVE_EVERY_SECONDS = 300.0
+PREDICT_CLIPS = 32
+
+OPTIMIZERS: Mapping[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
+    "adamw": partial(torch.optim.AdamW, weight_decay=0.02),
+    "sgd": partial(torch.optim.SGD, momentum=0.9, weight_decay=1e-5),
+}
+
+DEFAULT_MACHINE = Machine()
 
 Report = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a training needs besides its stages.
+    """What a training needs besides its recipe.
 
     `clips(stage)` gives a stage's set; `held_out` is what accuracy is measured on; `directory` takes state.pt, from
-    which an interrupted run goes on, and log.jsonl.
+    which an interrupted run goes on, log.jsonl, curve.png and events/. `origin` says what is trained from what, on
+    what: a state of another origin is not gone on with.
     """
 
     directory: Path
     seed: int
     num_frames: int
-    clips: Callable[[Stage], ClipSet]
-    held_out: ClipSet
+    clips: Callable[[Stage], Source]
+    held_out: Source
     report: Report
+    machine: Machine = DEFAULT_MACHINE
+    origin: str = ""
 
 
-def train(classifier: Classifier, *, stages: Sequence[Stage], run: Run) -> float:
-    """Trains in place; returns the seconds spent, those of earlier interrupted runs included.
+def train(classifier: Classifier, *, recipe: Recipe, run: Run) -> float:
+    """Trains in place what requires gradients; returns the seconds spent, those of earlier interrupted runs included.
+
+    Under torchrun every process calls it; batches are shared out, and the first process writes.
 
     Raises:
         CheckpointError: the directory holds the state of another training.
-        FloatingPointError: the loss is no longer finite; names stage and step.
+        FloatingPointError: loss or gradients are no longer finite; names step, videos, parameter and what to do.
+        ValueError: a stage's batch does not fit its set or the number of processes.
     """
+    machine = run.machine
     # Twice as fast on a CPU. (The stubs of Module.to know 4D formats alone.)
-    classifier.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=WEIGHT_DECAY)
+    classifier.to(machine.device).network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    optimizer = OPTIMIZERS[recipe.optimizer](
+        [parameter for parameter in classifier.parameters() if parameter.requires_grad]
+    )
+    identity = repr((recipe, run.seed, run.num_frames, machine.precision, run.origin))
     state_path = run.directory / "state.pt"
-    done, seconds = 0, 0.0
-    recipe = repr((tuple(stages), run.seed, run.num_frames))
-    if state_path.exists():
-        state = torch.load(state_path, weights_only=True)
-        if state["recipe"] != recipe:
-            raise CheckpointError(
-                f"{state_path} is of another training; choose another --output, or remove it",
-                got=state["recipe"],
-                allowed=recipe,
+    done = restore_state(state_path, classifier=classifier, optimizer=optimizer, identity=identity)
+    save = partial(save_state, state_path, classifier=classifier, optimizer=optimizer, identity=identity)
+    learner = machine.share(classifier)
+    saved_at, seconds = time.monotonic(), done.seconds
+    with open_journal(run.directory, stages=recipe.stages, done=done.steps, machine=machine) as journal:
+        if not done.steps:
+            accuracy = _check(classifier, stage=recipe.stages[0], run=run)
+            if journal:
+                journal.keep({"stage": 0, "step": 0, "held_out_accuracy": accuracy, "seconds": seconds})
+        for place, batch in _course(recipe, run=run, done=done.steps):
+            began = time.monotonic()
+            figures = _learn(
+                learner, optimizer, classifier=classifier, batch=batch, place=place, recipe=recipe, run=run
             )
-        classifier.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        done, seconds = state["steps"], state["seconds"]
-    before = 0
-    for index, stage in enumerate(stages):
-        first_step = max(0, done - before)
-        if first_step < stage.steps:
-            clip_set = run.clips(stage)
-            batches = _batches(clip_set, stage=stage, first_step=first_step, steps_before=before, run=run)
-            for step, batch in enumerate(batches, first_step):
-                began = time.monotonic()
-                loss, accuracy = _learn(
-                    classifier, optimizer, batch=batch, learning_rate=_learning_rate(stage, step=step)
-                )
-                seconds += time.monotonic() - began
-                if not math.isfinite(loss):
-                    raise FloatingPointError(f"the loss is {loss} in stage {index} ({stage.difficulty}), step {step}")
-                row = {
-                    "stage": index,
-                    "step": before + step + 1,
-                    "loss": loss,
-                    "accuracy": accuracy,
-                    "seconds": seconds,
-                }
-                if (step + 1) % CHECK_EVERY_STEPS == 0 or step + 1 == stage.steps:
-                    row["held_out_accuracy"] = _check(classifier, stage=stage, run=run)
-                    _append_log(run.directory / "log.jsonl", row)
-                    progress = {"recipe": recipe, "steps": before + step + 1, "seconds": seconds}
-                    _save(state_path, classifier, optimizer, progress=progress)
-                run.report(row)
-        before += stage.steps
+            step_seconds = time.monotonic() - began
+            seconds += step_seconds
+            row = {
+                "stage": place.stage_index,
+                "step": place.step,
+                **figures,
+                "seconds": seconds,
+                "clips_per_second": place.stage.batch_clips / step_seconds,
+            }
+            is_check = place.step_of_stage % CHECK_EVERY_STEPS == 0 or place.step_of_stage == place.stage.steps
+            if is_check:
+                row["held_out_accuracy"] = _check(classifier, stage=place.stage, run=run)
+            if journal:
+                (journal.keep if is_check else journal.note)(row)
+                if is_check or time.monotonic() - saved_at > SAVE_EVERY_SECONDS:
+                    # What is noted must be on the disk before the state says that it was learnt.
+                    journal.flush()
+                    save(progress=Progress(place.step, seconds))
+                    saved_at = time.monotonic()
+            run.report(row)
     return seconds
 
 
-def predict(classifier: nn.Module, clips_NTHWC: Clips, *, size_px: int, num_frames: int) -> Labels:
-    """Top class (N,) of each clip's middle `num_frames` frames, in eval mode, in batches of 32."""
+def predict(
+    classifier: nn.Module,
+    source: Source,
+    *,
+    size_px: int,
+    num_frames: int,
+    machine: Machine = DEFAULT_MACHINE,
+    indices: npt.NDArray[np.int64] | None = None,
+) -> Labels:
+    """Top class (N,) of the clips' middle `num_frames` frames, in eval mode and float32, as a server computes them.
+
+    Processes share the clips out, and each gets the whole; `indices` chooses clips, None takes all.
+    """
+    chosen_N = np.arange(len(source.labels_N)) if indices is None else indices
+    predicted_N = np.full(len(chosen_N), -1)
+    mine = range(machine.rank, len(chosen_N), machine.processes)
     classifier.eval()
-    start = (clips_NTHWC.shape[1] - num_frames) // 2
-    predicted = []
-    with torch.inference_mode():
-        for first in range(0, len(clips_NTHWC), 32):
-            clips = clips_NTHWC[first : first + 32, start : start + num_frames]
-            batch_BTHWC = torch.from_numpy(np.stack([resize(clip, size_px=size_px) for clip in clips]))
-            predicted.append(classifier(batch_BTHWC)[0].argmax(1).numpy())
-    classifier.train()
-    return np.concatenate(predicted)
+    with torch.inference_mode(), ThreadPoolExecutor(machine.workers) as pool:
+        for first in range(0, len(mine), PREDICT_CLIPS):
+            places = mine[first : first + PREDICT_CLIPS]
+            one = partial(source.plain, num_frames=num_frames, size_px=size_px)
+            batch = joined(list(pool.map(one, (int(chosen_N[place]) for place in places))))
+            logits_BK = classifier(torch.from_numpy(batch.clips_BTHWC).to(machine.device))[0]
+            predicted_N[places] = logits_BK.argmax(1).cpu().numpy()
+    return machine.gather(predicted_N)
 
 
-def _batches(clip_set: ClipSet, *, stage: Stage, first_step: int, steps_before: int, run: Run) -> Iterator[Batch]:
-    """A stage's batches from `first_step` on, each prepared while the one before it is learnt."""
+@dataclass(frozen=True)
+class _Place:
+    """A batch's place in the recipe; steps count from 1, over all stages and within its own."""
 
-    def prepare(step: int) -> Batch:
-        # All randomness comes from (seed, step), so a resumed run sees the same batches.
-        rng = np.random.default_rng([run.seed, steps_before + step])
-        chosen = np.sort(rng.choice(len(clip_set.labels_N), stage.batch_clips, replace=False))
-        clips_BTHWC = window(clip_set.clips_NTHWC[chosen], num_frames=run.num_frames, rng=rng)
-        return augment(clips_BTHWC, clip_set.labels_N[chosen], size_px=stage.size_px, rng=rng)
+    stage: Stage
+    stage_index: int
+    step: int
+    step_of_stage: int
 
-    with ThreadPoolExecutor(1) as loader:
-        waiting = loader.submit(prepare, first_step)
-        for step in range(first_step, stage.steps):
-            batch = waiting.result()
-            if step + 1 < stage.steps:
-                waiting = loader.submit(prepare, step + 1)
-            yield batch
+    def __str__(self) -> str:
+        return f"step {self.step} (stage {self.stage_index}, {self.stage.difficulty}, its step {self.step_of_stage})"
+
+
+def _course(recipe: Recipe, *, run: Run, done: int) -> Iterator[tuple[_Place, Batch]]:
+    """Every batch behind the first `done`, with its place."""
+    before = 0
+    for index, stage in enumerate(recipe.stages):
+        first_step = max(0, done - before)
+        if first_step < stage.steps:
+            coming = batches(
+                run.clips(stage),
+                stage=stage,
+                first_step=first_step,
+                steps_before=before,
+                seed=run.seed,
+                num_frames=run.num_frames,
+                machine=run.machine,
+            )
+            for step, batch in enumerate(coming, first_step + 1):
+                yield _Place(stage, index, before + step, step), batch
+        before += stage.steps
 
 
 def _learn(
-    classifier: Classifier, optimizer: torch.optim.Optimizer, *, batch: Batch, learning_rate: float
-) -> tuple[float, float]:
-    """One step of the optimizer; loss and clip accuracy on the batch."""
+    learner: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    classifier: Classifier,
+    batch: Batch,
+    place: _Place,
+    recipe: Recipe,
+    run: Run,
+) -> dict[str, float]:
+    """One step of the optimizer; the figures of this process's share of the batch."""
+    device = run.machine.device
+    # For whatever in a network is random, such as dropout; each process's own.
+    rng = np.random.default_rng([run.seed, place.step, run.machine.rank])
+    torch.manual_seed(int(rng.integers(2**63)))
+    rate = place.stage.rate.at(place.step_of_stage - 1, steps=place.stage.steps)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-    gain, bias = (torch.from_numpy(light)[:, None, None, None] for light in (batch.gain_BC, batch.bias_BC))
-    pixels_BTHWC = torch.from_numpy(batch.clips_BTHWC).float().mul_(gain).add_(bias).clamp_(0, 255)
-    labels = torch.from_numpy(batch.labels_B)
-    classifier.train()
-    logits_BK, _ = classifier(pixels_BTHWC)
-    loss = functional.cross_entropy(logits_BK, labels, label_smoothing=LABEL_SMOOTHING)
+        group["lr"] = rate
+    gain, bias, clips_BTHWC, labels_B = (
+        torch.from_numpy(array).to(device)
+        for array in (batch.gain_BC, batch.bias_BC, batch.clips_BTHWC, batch.labels_B)
+    )
+    light = (slice(None), None, None, None)
+    pixels_BTHWC = clips_BTHWC.float().mul_(gain[light]).add_(bias[light]).clamp_(0, 255)
+    _set_modes(classifier)
+    with torch.autocast(device.type, torch.bfloat16, enabled=run.machine.precision == "bf16"):
+        logits_BK, _ = learner(pixels_BTHWC)
+    logits_BK = logits_BK.to(classifier.mean_C111.dtype)
+    loss = functional.cross_entropy(logits_BK, labels_B, label_smoothing=recipe.label_smoothing)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    nn.utils.clip_grad_norm_(classifier.parameters(), 2.0)
+    learnt = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in learnt if parameter.grad is not None])
+    accuracy = (logits_BK.argmax(1) == labels_B).float().mean()
+    figures = dict(
+        zip(("loss", "gradient_norm", "accuracy"), torch.stack([loss.detach(), norm, accuracy]).tolist(), strict=True)
+    )
+    if not all(map(math.isfinite, figures.values())):
+        raise not_finite(
+            str(place),
+            figures=figures,
+            logits_BK=logits_BK,
+            batch=batch,
+            classifier=classifier,
+            directory=run.directory,
+        )
+    nn.utils.clip_grads_with_norm_(learnt, recipe.max_gradient_norm, norm)
     optimizer.step()
-    return float(loss.detach()), float((logits_BK.argmax(1) == labels).float().mean())
+    return {**figures, "learning_rate": rate}
 
 
-def _learning_rate(stage: Stage, *, step: int) -> float:
-    warm_up = max(1, int(stage.steps * WARM_UP_SHARE))
-    if step < warm_up:
-        return stage.peak_lr * (step + 1) / warm_up
-    progress = (step - warm_up) / max(1, stage.steps - warm_up)
-    return float(stage.peak_lr * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * progress))))
+def _set_modes(classifier: nn.Module) -> None:
+    """Training mode for what learns; what is frozen stays in eval mode, or its running statistics would move."""
+    classifier.train()
+    for module in classifier.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()
 
 
 def _check(classifier: Classifier, *, stage: Stage, run: Run) -> float:
-    clips_NTHWC = run.held_out.clips_NTHWC[:CHECK_CLIPS]
-    predicted_N = predict(classifier, clips_NTHWC, size_px=stage.size_px, num_frames=run.num_frames)
-    return float((predicted_N == run.held_out.labels_N[:CHECK_CLIPS]).mean())
-
-
-def _append_log(path: Path, row: Mapping[str, Any]) -> None:
-    with path.open("a") as log:
-        log.write(json.dumps(row) + "\n")
-
-
-def _save(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, *, progress: Mapping[str, Any]) -> None:
-    """Replaces the file whole: a session that ends while writing leaves the previous state."""
-    partial_path = path.with_suffix(".partial")
-    state = {
-        "model": classifier.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        **progress,
-    }
-    torch.save(state, partial_path)
-    partial_path.replace(path)
+    """Accuracy on held-out clips, evenly spread over the set."""
+    num_clips = len(run.held_out.labels_N)
+    chosen_N = np.linspace(0, num_clips - 1, min(num_clips, CHECK_CLIPS)).astype(np.int64)
+    predicted_N = predict(
+        classifier,
+        run.held_out,
+        size_px=stage.size_px,
+        num_frames=run.num_frames,
+        machine=run.machine,
+        indices=chosen_N,
+    )
+    return float((predicted_N == run.held_out.labels_N[chosen_N]).mean())

@@ -48,6 +48,11 @@ class Weights:
     sha256: str
 
 
+def unnamed_labels(num_classes: int) -> tuple[str, ...]:
+    """The labels of a head whose file names none."""
+    return tuple(f"class_{index}" for index in range(num_classes))
+
+
 def save_weights(path: Path, *, network: nn.Module, card: WeightsCard) -> None:
     """Writes the network's state (without batch counters) and its card as one safetensors file."""
     state = {
@@ -142,7 +147,7 @@ def _read(path: Path, *, model: str | None) -> Weights:
     spec = NETWORKS[found.model]
     card = WeightsCard(
         model=found.model,
-        labels=tuple(f"class_{index}" for index in range(found.num_classes)),
+        labels=unnamed_labels(found.num_classes),
         gates=(),
         num_frames=spec.num_frames,
         size_px=spec.size_px,
