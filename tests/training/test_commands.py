@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,11 @@ from tests.video.conftest import encode
 from sum3dcam.__main__ import main
 from sum3dcam.models.checkpoints import WeightsCard, build_classifier, load_weights, save_weights
 from sum3dcam.synthetic import ACTIONS
+from sum3dcam.training import commands
+from sum3dcam.training.clips import renderer_digest
+from sum3dcam.training.material import HELD_OUT_SEED_OFFSET
 from sum3dcam.training.origin import from_nothing
+from sum3dcam.training.stages import Cosine, Recipe, Stage
 
 CHANCE = 1 / len(ACTIONS)
 LABELS = ("catch", "wave")
@@ -85,7 +90,7 @@ def test_gates_of_a_base_are_fine_tuned_on_hmdb51_from_its_lists_to_weights_that
         (("--base", "BASE", "--split", "2"), "_test_split2.txt"),
         (("--base", "BASE", "--batch", "9"), "got 8 clips to learn from, wanted at least a batch of 9"),
         (("--base", "BASE", "--dataset", "rendered"), "give --held-out-data"),
-        (("--base", "BASE", "--device", "cuda:9"), "CUDA is not available"),
+        (("--base", "BASE", "--device", "cuda:9"), "wanted one that this torch has: cpu"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_in_a_line(
@@ -97,6 +102,34 @@ def test_what_does_not_fit_together_is_refused_in_a_line(
     assert done.exit_code == 1
     assert done.output.startswith("Error: ")
     assert found in done.output
+
+
+def test_the_schedule_of_fine_tuning_is_refused_without_a_base(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["train", "--epochs", "3", "--output", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "are for fine-tuning: give --base" in done.output
+
+
+def test_a_base_is_fine_tuned_on_the_rendered_actions_of_the_presets_last_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage("easy", num_videos=4, size_px=48, steps=1, batch_clips=2, rate=Cosine(1e-3))
+    monkeypatch.setattr(commands, "PRESETS", {"quick": Recipe((stage,))})
+    rng = np.random.default_rng(0)
+    for difficulty, seed, num_videos in (("easy", 0, 4), ("medium", HELD_OUT_SEED_OFFSET, 2)):
+        # As cached: rendering takes seconds.
+        file = tmp_path / f"{difficulty}-seed{seed}-{num_videos}x2-{renderer_digest()}.npy"
+        np.save(file, rng.integers(0, 256, (2 * num_videos, 16, 112, 112, 3)).astype(np.uint8))
+    card = replace(BASE_CARD, labels=ACTIONS)
+    save_weights(tmp_path / "base", network=from_nothing(card).classifier.network, card=card)
+    words = ["train", "--preset", "quick", "--base", str(tmp_path / "base"), "--held-out", "2", "--epochs", "1"]
+    words += ["--batch", "4", "--cache", str(tmp_path), "--output", str(tmp_path / "out")]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    written = json.loads((tmp_path / "out/card.json").read_text())
+    (learnt,) = written["recipe"]["stages"]
+    assert (learnt["steps"], learnt["size_px"], learnt["rate"]["initial"]) == (2, 32, 0.001)
+    assert (written["trainable"], written["held_out_clips"]) == ("all", 4)
 
 
 def test_a_video_that_cannot_be_read_is_named(hmdb51: Path, base: Path, tmp_path: Path, monkeypatch: Any) -> None:

@@ -6,8 +6,9 @@ import platform
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from sum3dcam.training.loop import Run, predict, train
 from sum3dcam.training.machine import PRECISIONS, Machine, machine
 from sum3dcam.training.material import Material, Split, read_split, rendered, videos
 from sum3dcam.training.origin import TRAINABLE, Origin, freeze, from_base, from_nothing
-from sum3dcam.training.stages import HELD_OUT_DIFFICULTY, PRESETS, FineTuning, Recipe
+from sum3dcam.training.stages import PRESETS, FineTuning, Recipe
 
 MODEL = "resnext-mini"
 PAPER = FineTuning()
@@ -50,16 +51,12 @@ OPTIONS: Sequence[Callable[[Command], Command]] = (
     click.option("--gates", callback=split_names, help="Gated taps, TAP,TAP or none [default: the base's, or all]."),
     click.option("--fusion", type=click.Choice(sorted(FUSIONS)), help="How new gates join the head [default: sum]."),
     click.option("--trainable", type=click.Choice(sorted(TRAINABLE)), default="all", show_default=True),
-    click.option("--epochs", default=PAPER.epochs, show_default=True, type=click.IntRange(1), help="With --base."),
-    click.option(
-        "--batch", "batch_clips", default=PAPER.batch_clips, show_default=True, type=click.IntRange(1), help="The same."
-    ),
+    click.option("--epochs", type=click.IntRange(1), help=f"With --base [default: {PAPER.epochs}]."),
+    click.option("--batch", "batch_clips", type=click.IntRange(1), help=f"The same [default: {PAPER.batch_clips}]."),
     click.option(
         "--learning-rate",
-        default=PAPER.learning_rate,
-        show_default=True,
         type=click.FloatRange(0, min_open=True),
-        help="The same; a tenth of it after every 50 epochs.",
+        help=f"The same [default: {PAPER.learning_rate}]; a tenth of it after every {PAPER.drop_every_epochs} epochs.",
     ),
     click.option("--seed", default=0, show_default=True, help="Of weights, batches and rendered scenes."),
     click.option(
@@ -95,9 +92,9 @@ class Options:
     gates: tuple[str, ...] | None
     fusion: str | None
     trainable: str
-    epochs: int
-    batch_clips: int
-    learning_rate: float
+    epochs: int | None
+    batch_clips: int | None
+    learning_rate: float | None
     seed: int
     num_frames: int | None
     size_px: int | None
@@ -125,6 +122,8 @@ def train_command(**given: Any) -> None:
     processes, each with a GPU of its own.
     """
     options = Options(**given)
+    if find_spec("tensorboard") is None:
+        click.echo("no events for TensorBoard: its package is not installed (pip install 'sum3dcam[train]')", err=True)
     try:
         with machine(options.device, precision=options.precision, workers=options.workers) as here:
             fine_tune_or_train(options, here=here)
@@ -173,8 +172,8 @@ def fine_tune_or_train(options: Options, *, here: Machine) -> None:
     written = {
         **facts,
         "command": shlex.join(["sum3dcam", *sys.argv[1:]]),
-        "preset": options.preset,
         "seed": options.seed,
+        "recipe": asdict(recipe),
         "clips_seen": sum(stage.steps * stage.batch_clips for stage in recipe.stages),
         "training_minutes": round(seconds / 60, 1),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
@@ -192,7 +191,7 @@ def fine_tune_or_train(options: Options, *, here: Machine) -> None:
 
 
 def _split(options: Options) -> Split | None:
-    if options.dataset is None and options.data is None:
+    if options.dataset is None and options.data is None and options.held_out_data is None:
         return None
     if options.dataset is None or options.data is None or options.base is None:
         raise ValueError("a data set is fine-tuned on: give --dataset, --data and --base together")
@@ -229,7 +228,11 @@ def _origin(options: Options, *, labels: tuple[str, ...]) -> Origin:
 
 def _lesson(options: Options, *, origin: Origin, split: Split | None, here: Machine) -> tuple[Material, Recipe]:
     """What is learnt from, and how: the preset without a base, else the paper's schedule."""
-    fine_tuning = FineTuning(options.epochs, options.batch_clips, options.learning_rate)
+    names = ("epochs", "batch_clips", "learning_rate")
+    asked = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.base is None and (asked or options.size_px is not None):
+        raise ValueError("--epochs, --batch, --learning-rate and --size are for fine-tuning: give --base as well")
+    fine_tuning = replace(PAPER, **asked)
     size_px = origin.card.size_px
     if split is not None:
         num_videos = len(split.training.videos)
@@ -249,7 +252,7 @@ def _lesson(options: Options, *, origin: Origin, split: Split | None, here: Mach
         )
     material = rendered(
         options.cache,
-        difficulty=HELD_OUT_DIFFICULTY[options.preset],
+        preset=options.preset,
         num_held_out=options.num_held_out,
         seed=options.seed,
         machine=here,

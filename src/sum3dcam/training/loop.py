@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from sum3dcam.errors import CheckpointError
 from sum3dcam.models import Classifier
 from sum3dcam.training.examples import Batch, Labels, Source, batches, joined
 from sum3dcam.training.faults import not_finite
@@ -63,7 +64,7 @@ def train(classifier: Classifier, *, recipe: Recipe, run: Run) -> float:
     Under torchrun every process calls it; batches are shared out, and the first process writes.
 
     Raises:
-        CheckpointError: the directory holds the state of another training.
+        CheckpointError: the directory holds the state of another training, or another one for each process.
         FloatingPointError: loss or gradients are no longer finite; names step, videos, parameter and what to do.
         ValueError: a stage's batch does not fit its set or the number of processes.
     """
@@ -76,6 +77,7 @@ def train(classifier: Classifier, *, recipe: Recipe, run: Run) -> float:
     identity = repr((recipe, run.seed, run.num_frames, machine.precision, run.origin))
     state_path = run.directory / "state.pt"
     done = restore_state(state_path, classifier=classifier, optimizer=optimizer, identity=identity)
+    _check_agreed(done, path=state_path, machine=machine)
     save = partial(save_state, state_path, classifier=classifier, optimizer=optimizer, identity=identity)
     learner = machine.share(classifier)
     saved_at, seconds = time.monotonic(), done.seconds
@@ -172,6 +174,15 @@ def _course(recipe: Recipe, *, run: Run, done: int) -> Iterator[tuple[_Place, Ba
         before += stage.steps
 
 
+def _check_agreed(done: Progress, *, path: Path, machine: Machine) -> None:
+    most, least = machine.gather(np.array([done.steps, -done.steps])) * (1, -1)
+    if most != least:
+        raise CheckpointError(
+            f"the processes have come to different steps; give an --output that all of them see: {path}",
+            got=f"{least} and {most}",
+        )
+
+
 def _learn(
     learner: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -218,7 +229,8 @@ def _learn(
             classifier=classifier,
             directory=run.directory,
         )
-    nn.utils.clip_grads_with_norm_(learnt, recipe.max_gradient_norm, norm)
+    if recipe.max_gradient_norm is not None:
+        nn.utils.clip_grads_with_norm_(learnt, recipe.max_gradient_norm, norm)
     optimizer.step()
     return {**figures, "learning_rate": rate}
 

@@ -71,18 +71,20 @@ def machine(device: str, *, precision: str | None, workers: int) -> Iterator[Mac
     Raises:
         ValueError: no such device here.
     """
-    if device != "cpu" and not torch.cuda.is_available():
-        raise ValueError(f"--device: got {device}, but CUDA is not available to this torch; wanted cpu")
+    here = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    here += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if device not in here:
+        raise ValueError(f"--device: got {device}, wanted one that this torch has: {', '.join(here)}")
     torch.backends.cudnn.allow_tf32 = False
     chosen = precision or ("fp32" if device == "cpu" else "bf16")
     alone = Machine(torch.device(device), precision=chosen, workers=workers)
     if "LOCAL_RANK" not in os.environ:
         yield alone
         return
-    here = alone.device if device == "cpu" else torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    if here.type == "cuda":
-        torch.cuda.set_device(here)
-    distributed.init_process_group("gloo" if here.type == "cpu" else "nccl", timeout=PATIENCE)
-    yield replace(alone, device=here, rank=distributed.get_rank(), processes=distributed.get_world_size())
+    own = alone.device if device == "cpu" else torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    if own.type == "cuda":
+        torch.cuda.set_device(own)
+    distributed.init_process_group("gloo" if own.type == "cpu" else "nccl", timeout=PATIENCE)
+    yield replace(alone, device=own, rank=distributed.get_rank(), processes=distributed.get_world_size())
     # Not after an error: the others still wait for this process, which torchrun ends together with them.
     distributed.destroy_process_group()

@@ -14,7 +14,7 @@ from sum3dcam.models.checkpoints import WeightsCard
 from sum3dcam.training.clips import ClipSet, cached_clips
 from sum3dcam.training.examples import Clips, Source
 from sum3dcam.training.machine import Machine
-from sum3dcam.training.stages import Stage
+from sum3dcam.training.stages import HELD_OUT_DIFFICULTY, Stage
 from sum3dcam.training.videos import VideoSet
 from sum3dcam.video.footage import FrameSpec
 
@@ -38,18 +38,18 @@ class Split:
     held_out: LabelledVideos
 
 
-def rendered(cache: Path, *, difficulty: str, num_held_out: int, seed: int, machine: Machine) -> Material:
-    """Rendered actions; `difficulty` is that of the held-out ones, each stage has its own."""
+def rendered(cache: Path, *, preset: str, num_held_out: int, seed: int, machine: Machine) -> Material:
+    """Rendered actions; the held-out ones have one difficulty for the preset, each stage has its own."""
 
     def clips(difficulty: str, num_videos: int, seed: int) -> ClipSet:
         with machine.first_alone():
             return cached_clips(cache, difficulty=difficulty, num_videos=num_videos, seed=seed, workers=machine.workers)
 
-    held_out_seed = seed + HELD_OUT_SEED_OFFSET
+    difficulty, held_out_seed = HELD_OUT_DIFFICULTY[preset], seed + HELD_OUT_SEED_OFFSET
     return Material(
         clips=lambda stage: clips(stage.difficulty, stage.num_videos, seed),
         held_out=clips(difficulty, num_held_out, held_out_seed),
-        provenance={"held_out_seed": held_out_seed, "held_out_difficulty": difficulty},
+        provenance={"preset": preset, "held_out_seed": held_out_seed, "held_out_difficulty": difficulty},
     )
 
 

@@ -57,12 +57,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Stages and how each step learns; `optimizer` is a key of `loop.OPTIMIZERS`."""
+    """Stages and how each step learns.
+
+    `optimizer` is a key of `loop.OPTIMIZERS`; gradients longer than `max_gradient_norm` are shortened to it.
+    """
 
     stages: tuple[Stage, ...]
     optimizer: str = "adamw"
     label_smoothing: float = 0.05
-    max_gradient_norm: float = 2.0
+    max_gradient_norm: float | None = 2.0
 
     @property
     def steps(self) -> int:
@@ -119,4 +122,4 @@ class FineTuning:
             batch_clips=self.batch_clips,
             rate=Drops(self.learning_rate, every_steps=self.drop_every_epochs * epoch_steps),
         )
-        return Recipe((stage,), optimizer="sgd", label_smoothing=0.0, max_gradient_norm=math.inf)
+        return Recipe((stage,), optimizer="sgd", label_smoothing=0.0, max_gradient_norm=None)
