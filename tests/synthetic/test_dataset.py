@@ -70,6 +70,39 @@ def test_annotations_read_back_are_what_was_rendered(tmp_path: Path) -> None:
         assert entry.boxes_xyxy_px.dtype == np.float32
 
 
+def test_every_tube_of_a_hard_data_set_reads_back(tmp_path: Path) -> None:
+    write_dataset(tmp_path, num_videos=8, seed=4, difficulty="hard", num_frames=6, width=96, height=72)
+    most_tubes = 0
+    for entry in read_annotations(tmp_path).videos:
+        again = render(
+            seed=entry.seed,
+            action=entry.action,
+            num_frames=6,
+            width=96,
+            height=72,
+            difficulty=DIFFICULTIES["hard"],
+        )
+        most_tubes = max(most_tubes, len(entry.tubes))
+        for tube, rendered in zip(entry.tubes, again.tubes, strict=True):
+            assert (tube.action, tube.first_frame) == (rendered.action, rendered.first_frame)
+            np.testing.assert_array_equal(tube.boxes_xyxy_px, rendered.boxes_xyxy_px)
+    assert most_tubes > 1
+
+
+def test_annotations_of_version_1_are_read_as_one_tube(tmp_path: Path) -> None:
+    """As version 0.1 wrote them: boxes beside the video's facts."""
+    entry = {
+        **{"file": "videos/bow_00000.mp4", "action": "bow", "label_index": 0, "seed": 5, "num_frames": 2},
+        **{"width": 64, "height": 48, "boxes_xyxy_px": [[1.0, 2.0, 3.0, 4.0], [2.0, 2.0, 4.0, 4.0]]},
+    }
+    tree = {"format": "sum3dcam-rendered", "version": 1, "labels": list(ACTIONS), "fps": 25.0, "difficulty": "full"}
+    (tmp_path / "annotations.json").write_text(json.dumps({**tree, "seed": 9, "videos": [entry]}))
+    (video,) = read_annotations(tmp_path).videos
+    (tube,) = video.tubes
+    assert (tube.action, tube.first_frame) == ("bow", 0)
+    np.testing.assert_array_equal(video.boxes_xyxy_px, entry["boxes_xyxy_px"])
+
+
 def test_a_video_is_written_as_the_same_bytes_each_time(video: RenderedVideo, tmp_path: Path) -> None:
     """libx264's own default gave ten different files in twelve calls."""
     for call in range(8):
@@ -101,7 +134,7 @@ def test_seeds_depend_on_data_set_and_index_alone_and_never_collide() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"difficulty": "absurd"}, "difficulty: got 'absurd', wanted one of easy, medium, full"),
+        ({"difficulty": "absurd"}, "difficulty: got 'absurd', wanted one of easy, medium, full, hard"),
         ({"num_videos": 0}, "num_videos: got 0, wanted 1 or more"),
         ({"workers": 0}, "workers: got 0, wanted 1 or more"),
         ({"seed": -1}, "seed: got -1, wanted 0 or more"),
@@ -120,7 +153,7 @@ def test_a_data_set_that_cannot_be_written_is_refused_before_anything_is(
 
 def test_annotations_of_another_version_are_refused(tmp_path: Path) -> None:
     (tmp_path / "annotations.json").write_text(json.dumps({"format": "sum3dcam-rendered", "version": 99}))
-    with pytest.raises(ValueError, match=r"99.*wanted \('sum3dcam-rendered', 1\)"):
+    with pytest.raises(ValueError, match=r"99.*wanted \('sum3dcam-rendered', 2\)"):
         read_annotations(tmp_path)
 
 

@@ -13,13 +13,14 @@ from sum3dcam.synthetic.dataset import (
 )
 from sum3dcam.synthetic.difficulty import DIFFICULTIES, Difficulty
 from sum3dcam.synthetic.figure import ACTIONS, REVERSED
-from sum3dcam.synthetic.render import RenderedVideo, render
+from sum3dcam.synthetic.render import ActionTube, RenderedVideo, render
 from sum3dcam.synthetic.sheet import contact_sheet
 
 __all__ = [
     "ACTIONS",
     "DIFFICULTIES",
     "REVERSED",
+    "ActionTube",
     "Annotations",
     "Difficulty",
     "RenderedVideo",

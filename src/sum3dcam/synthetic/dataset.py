@@ -11,6 +11,7 @@ from fractions import Fraction
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -20,10 +21,11 @@ from tqdm import tqdm
 
 from sum3dcam.synthetic.difficulty import difficulty_named
 from sum3dcam.synthetic.figure import ACTIONS
-from sum3dcam.synthetic.render import FPS, RenderedVideo, check_request, render
+from sum3dcam.synthetic.render import FPS, ActionTube, RenderedVideo, boxes_of, check_request, render
 
 FORMAT = "sum3dcam-rendered"
-VERSION = 1
+VERSION = 2
+"""2 has tubes; 1 had one actor in all frames and its boxes, and is read as one tube."""
 ANNOTATIONS = "annotations.json"
 CONSTANT_RATE_FACTOR = 20
 """libx264's quality: visually near to the source, with the artefacts of a real file."""
@@ -41,8 +43,12 @@ class VideoAnnotation:
     num_frames: int
     width: int
     height: int
-    boxes_xyxy_px: npt.NDArray[np.float32]
-    """(T, 4) half-open."""
+    tubes: tuple[ActionTube, ...]
+
+    @property
+    def boxes_xyxy_px(self) -> npt.NDArray[np.float32]:
+        """(T, 4) half-open boxes of `action` alone, over the cuts."""
+        return boxes_of(self.action, self.tubes)
 
 
 @dataclass(frozen=True)
@@ -129,12 +135,9 @@ def read_annotations(directory: Path | str) -> Annotations:
     path = Path(directory) / ANNOTATIONS
     tree = json.loads(path.read_text())
     got = (tree.get("format"), tree.get("version"))
-    if got != (FORMAT, VERSION):
-        raise ValueError(f"{path}: got format and version {got}, wanted {(FORMAT, VERSION)}")
-    videos = [
-        VideoAnnotation(**{**entry, "boxes_xyxy_px": np.array(entry["boxes_xyxy_px"], np.float32).reshape(-1, 4)})
-        for entry in tree["videos"]
-    ]
+    if got not in {(FORMAT, version) for version in range(1, VERSION + 1)}:
+        raise ValueError(f"{path}: got format and version {got}, wanted {(FORMAT, VERSION)} or an older version")
+    videos = [_read_video(entry) for entry in tree["videos"]]
     return Annotations(tuple(tree["labels"]), tree["fps"], tree["difficulty"], tree["seed"], tuple(videos))
 
 
@@ -153,7 +156,7 @@ def _write_video(
     )
     file = f"videos/{action}_{index:05d}.mp4"
     write_mp4(video, directory / file)
-    return VideoAnnotation(file, action, label_index, seed, num_frames, width, height, video.boxes_xyxy_px)
+    return VideoAnnotation(file, action, label_index, seed, num_frames, width, height, video.tubes)
 
 
 @contextmanager
@@ -171,6 +174,20 @@ def _in_order(
         yield pool.map(write_one, range(num_videos), chunksize=4)
 
 
+def _read_video(entry: dict[str, Any]) -> VideoAnnotation:
+    facts = dict(entry)
+    if "boxes_xyxy_px" in facts:
+        facts["tubes"] = [{"action": facts["action"], "first_frame": 0, "boxes_xyxy_px": facts.pop("boxes_xyxy_px")}]
+    tubes = tuple(
+        ActionTube(**{**tube, "boxes_xyxy_px": np.array(tube["boxes_xyxy_px"], np.float32).reshape(-1, 4)})
+        for tube in facts["tubes"]
+    )
+    return VideoAnnotation(**{**facts, "tubes": tubes})
+
+
 def _as_json(annotations: Annotations) -> dict[str, object]:
-    videos = [{**vars(video), "boxes_xyxy_px": video.boxes_xyxy_px.tolist()} for video in annotations.videos]
+    videos = [
+        {**vars(video), "tubes": [{**vars(tube), "boxes_xyxy_px": tube.boxes_xyxy_px.tolist()} for tube in video.tubes]}
+        for video in annotations.videos
+    ]
     return {"format": FORMAT, "version": VERSION, **vars(annotations), "videos": videos}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,12 @@ class Difficulty:
     """Largest relative change of the action's speed within a video."""
     colour_distance: float
     """Least distance (Euclid, RGB grey levels) of the actor's clothes to the background's mean."""
+    bystanders: tuple[int, int] = (0, 0)
+    """People beside the actor who hold a pose; one for whom there is no room is left out."""
+    second_action_share: float = 0.0
+    """Share of shots in which, where there is room, a second person does another action at the same time."""
+    cut_share: float = 0.0
+    """Share of videos in which the scene changes in the middle half; another person goes on with the action."""
 
 
 DIFFICULTIES: dict[str, Difficulty] = {
@@ -77,6 +83,14 @@ DIFFICULTIES: dict[str, Difficulty] = {
         colour_distance=85.0,
     ),
 }
+# At 144 pixels the smallest actor is 14 high, at a network's 112 it is 11.
+DIFFICULTIES["hard"] = replace(
+    DIFFICULTIES["full"],
+    actor_height_share=(0.1, 0.45),
+    bystanders=(0, 3),
+    second_action_share=0.35,
+    cut_share=0.35,
+)
 
 
 def difficulty_named(name: str) -> Difficulty:

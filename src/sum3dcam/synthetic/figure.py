@@ -274,3 +274,9 @@ MOTIONS: dict[str, Motion] = {
     "wave": Motion(wave, (8.5, 12.0)),
 }
 ACTIONS: tuple[str, ...] = tuple(sorted([*MOTIONS, *REVERSED]))
+PLAYED_BACKWARD: dict[str, str] = {
+    **REVERSED,
+    **{forward: backward for backward, forward in REVERSED.items()},
+    **{symmetric: symmetric for symmetric in ("bow", "jumping_jack", "wave")},
+}
+"""An action -> the one that it is when played backward. A kick is none of them then."""
