@@ -126,12 +126,12 @@ def train_command(**given: Any) -> None:
         click.echo("no events for TensorBoard: its package is not installed (pip install 'sum3dcam[train]')", err=True)
     try:
         with machine(options.device, precision=options.precision, workers=options.workers) as here:
-            fine_tune_or_train(options, here=here)
+            run_training(options, here=here)
     except (FloatingPointError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 
-def fine_tune_or_train(options: Options, *, here: Machine) -> None:
+def run_training(options: Options, *, here: Machine) -> None:
     """Trains as the command line asks, and leaves weights.safetensors, card.json and the rest in its --output.
 
     Raises:
