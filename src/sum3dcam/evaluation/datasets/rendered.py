@@ -1,4 +1,4 @@
-"""Rendered actions (`sum3dcam.synthetic`): one file of annotations with a box in every frame."""
+"""Rendered actions (`sum3dcam.synthetic`): one file of annotations with a tube for everybody who acts."""
 
 from functools import partial
 from pathlib import Path
@@ -40,4 +40,4 @@ def read_rendered(directory: Path, *, split: str = SPLITS[0], limit: int | None 
 
 
 def _tubes(video: VideoAnnotation) -> tuple[Tube, ...]:
-    return (Tube(label=video.action, first_frame=0, boxes_xyxy_px=video.boxes_xyxy_px),)
+    return tuple(Tube(tube.action, tube.first_frame, tube.boxes_xyxy_px) for tube in video.tubes)
