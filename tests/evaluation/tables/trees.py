@@ -67,7 +67,7 @@ def ucf24(root: Path) -> Path:
         half = np.tile(np.array([0, 0, 160, 240]), (10, 1)).astype(np.uint8)
         tubes += [{"label": 0, "sf": 10, "ef": 20, "boxes": half}] * (actors - 1)
         annotations[key] = {"annotations": tubes, "numf": 20, "label": 0}
-    (root / "pyannot.pkl").write_bytes(pickle.dumps(annotations, protocol=4))
+    (root / "pyannot.pkl").write_bytes(pickle.dumps(annotations, protocol=3))
     (root / "testlist01.txt").write_text("\n".join(annotations))
     return root
 
