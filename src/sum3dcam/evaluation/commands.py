@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from sum3dcam.client.connection import Connection, connection_options
 from sum3dcam.errors import Sum3DCamError
+from sum3dcam.evaluation.datasets import READERS, read_dataset
 from sum3dcam.evaluation.datasets.labelled import LabelledVideos
-from sum3dcam.evaluation.datasets.rendered import read_rendered
 from sum3dcam.evaluation.kinds import Comparator, map_kinds
 from sum3dcam.evaluation.picture import write_picture
 from sum3dcam.evaluation.prepare import prepare
@@ -55,6 +55,12 @@ def load_comparators(weights: Sequence[Path], *, engine: Engine, num_threads: in
     return comparators.load_comparators(weights, engine=engine, num_threads=num_threads)
 
 
+def data_words(data: Path, dataset: str, *, split: str | None) -> list[str]:
+    """The words of a command that name the data set; what is the default goes without saying."""
+    named = ["--dataset", dataset] if dataset != "rendered" else []
+    return ["--data", shown_path(data), *named, *(["--split", split] if split else [])]
+
+
 def weights_words(weights: Sequence[Path]) -> list[str]:
     """The words of a command that name the weights."""
     return [word for path in weights for word in ("--weights", shown_path(path))]
@@ -78,8 +84,12 @@ OPTIONS = (
         "--data",
         required=True,
         type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="The data set's folder; rendered, but with --table.",
+        help="The data set's folder.",
     ),
+    click.option(
+        "--dataset", type=click.Choice(list(READERS)), help="Its format.  [default: rendered, or what the table is of]"
+    ),
+    click.option("--split", help="test1, train2, val, ...  [default: the data set's first]"),
     click.option("--limit", type=click.IntRange(1), help="First videos only."),
     click.option("--device", default="cpu", show_default=True, help="cpu or cuda:INDEX."),
     click.option("--threads", default=2, show_default=True, type=click.IntRange(1), help="The engine's threads."),
@@ -110,6 +120,8 @@ def add_options(command: Callable[..., Any], *, options: Sequence[Callable[..., 
 def evaluate_command(
     artifacts: tuple[NamedFile, ...],
     data: Path,
+    dataset: str | None,
+    split: str | None,
     weights: tuple[NamedFile, ...],
     limit: int | None,
     device: str,
@@ -128,7 +140,20 @@ def evaluate_command(
     number, csv_path = of_table.pop("number"), of_table.pop("csv_path")
     try:
         if number is not None:
-            asked = Asked(int(number), data, connection, artifacts, weights, target, limit, device, threads, **of_table)
+            asked = Asked(
+                int(number),
+                data,
+                dataset,
+                split,
+                connection,
+                artifacts,
+                weights,
+                target,
+                limit,
+                device,
+                threads,
+                **of_table,
+            )
             show_table(asked, json_path=json_path, csv_path=csv_path, picture=picture)
             return
         if (
@@ -140,9 +165,11 @@ def evaluate_command(
             or any(file.row for file in (*artifacts, *weights))
         ):
             raise ValueError("without --table, give one --artifact FILE and none of the options that are a table's")
-        evaluate_rendered(
+        evaluate_maps(
             artifacts[0].path,
             data,
+            dataset=dataset or "rendered",
+            split=split,
             weights=[file.path for file in weights],
             limit=limit,
             device=device,
@@ -155,10 +182,12 @@ def evaluate_command(
         raise click.ClickException(str(error)) from error
 
 
-def evaluate_rendered(
+def evaluate_maps(
     artifact: Path,
     data: Path,
     *,
+    dataset: str,
+    split: str | None,
     weights: Sequence[Path],
     limit: int | None,
     device: str,
@@ -167,15 +196,15 @@ def evaluate_rendered(
     picture: Path | None,
     target: str,
 ) -> None:
-    """Evaluates on rendered actions, prints the table and writes the files asked for. Raises as `evaluate`."""
-    videos = read_rendered(data, limit=limit)
+    """Evaluates on a data set with boxes, prints the table and writes the files asked for. Raises as `evaluate`."""
+    videos = read_dataset(dataset, data, split=split, limit=limit)
     engine = load_engine(artifact, device=device, num_threads=threads)
     comparators = load_comparators(weights, engine=engine, num_threads=threads)
     summary = evaluate(engine, videos, settings=Settings(target=target), comparators=comparators)
     title = f"{engine.card.model} on {shown_path(data)} ({summary.num_videos} videos)"
     Console(width=max(Console().width, TABLE_WIDTH)).print(render(summary, title=title))
     if json_path is not None:
-        words = ["sum3dcam", "evaluate", "--artifact", shown_path(artifact), "--data", shown_path(data)]
+        words = ["sum3dcam", "evaluate", "--artifact", shown_path(artifact), *data_words(data, dataset, split=split)]
         words += ["--target", target, "--device", device, *(["--limit", str(limit)] if limit else [])]
         head = provenance(
             command=shlex.join([*words, *weights_words(weights)]),

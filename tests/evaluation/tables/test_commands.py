@@ -274,6 +274,16 @@ def test_a_class_that_the_network_does_not_know_is_said(artefacts, workplace):
     assert "1 of the data set's classes (juggle, ...) are none of the artefact's 6" in result.output
 
 
+def test_maps_are_evaluated_without_a_table_on_any_data_set_with_boxes(artefacts, workplace):
+    data = trees.jhmdb(workplace / "data")
+    words = ["--artifact", str(artefacts["video"]), "--data", str(data), "--dataset", "jhmdb", "--json", "e.json"]
+    result = CliRunner().invoke(evaluate_command, words)
+    assert result.exit_code == 0, result.output
+    told = json.loads(Path("e.json").read_text())
+    assert (told["counts"]["videos"], told["counts"]["frames"], told["data"]["kind"]) == (2, 36, "JHMDB")
+    assert "--dataset jhmdb" in told["command"]
+
+
 def test_a_tables_options_without_a_table_are_refused(artefacts, workplace):
     result = CliRunner().invoke(
         evaluate_command, ["--data", ".", "--artifact", str(artefacts["video"]), "--author-settings"]

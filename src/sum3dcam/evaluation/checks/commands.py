@@ -24,9 +24,9 @@ from sum3dcam.evaluation.checks.report import (
     to_json,
 )
 from sum3dcam.evaluation.checks.weights import cascade, read_stages
-from sum3dcam.evaluation.commands import TABLE_WIDTH, data_options, load_comparators, weights_words
+from sum3dcam.evaluation.commands import TABLE_WIDTH, data_options, data_words, load_comparators, weights_words
+from sum3dcam.evaluation.datasets import read_dataset
 from sum3dcam.evaluation.datasets.labelled import LabelledVideos
-from sum3dcam.evaluation.datasets.rendered import read_rendered
 from sum3dcam.evaluation.kinds import Comparator
 from sum3dcam.evaluation.provenance import provenance, shown_path
 from sum3dcam.evaluation.report import dumps
@@ -128,6 +128,8 @@ def _names(_context: click.Context, _option: click.Parameter, value: str) -> tup
 def check_command(
     artifact: Path,
     data: Path,
+    dataset: str | None,
+    split: str | None,
     weights: tuple[Path, ...],
     limit: int | None,
     device: str,
@@ -137,8 +139,9 @@ def check_command(
     checks: Sequence[str],
 ) -> None:
     """Do maps change when the weights are random, and does the score follow what they light up?"""
+    dataset = dataset or "rendered"
     try:
-        videos = read_rendered(data, limit=limit)
+        videos = read_dataset(dataset, data, split=split, limit=limit)
         if not videos.videos:
             raise ValueError("the data set holds no video: there is nothing to check")
         engine = load_engine(artifact, device=device, num_threads=threads)
@@ -154,7 +157,7 @@ def check_command(
     console = Console(width=max(Console().width, TABLE_WIDTH))
     console.print(title, *(outcome.table for outcome in outcomes.values()), sep="\n\n")
     if json_path is not None:
-        words = ["sum3dcam", "check", "--artifact", shown_path(artifact), "--data", shown_path(data)]
+        words = ["sum3dcam", "check", "--artifact", shown_path(artifact), *data_words(data, dataset, split=split)]
         words += ["--checks", ",".join(checks), "--device", device, *(["--limit", str(limit)] if limit else [])]
         head = provenance(
             command=shlex.join([*words, *weights_words(weights)]),

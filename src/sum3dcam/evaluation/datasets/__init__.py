@@ -39,6 +39,7 @@ READERS: Mapping[str, Reader] = MappingProxyType(
     }
 )
 
+
 # What each reader takes as `split`, its default first.
 SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -52,3 +53,8 @@ SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "rendered": rendered.SPLITS,
     }
 )
+
+
+def read_dataset(name: str, directory: Path, *, split: str | None, limit: int | None) -> LabelledVideos:
+    """The data set of that name, a key of READERS; `split` None is its first. Raises as `Reader`."""
+    return READERS[name](directory, split=split or SPLITS[name][0], limit=limit)

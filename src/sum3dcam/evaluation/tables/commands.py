@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from sum3dcam.client.connection import Connection, connect
-from sum3dcam.evaluation.datasets import READERS
+from sum3dcam.evaluation.datasets import read_dataset
 from sum3dcam.evaluation.datasets.labelled import LabelledVideos
 from sum3dcam.evaluation.provenance import artifact_facts, machine, shown_path, versions
 from sum3dcam.evaluation.report import dumps
@@ -47,8 +47,6 @@ NAMED_NETWORK_OPTIONS = (
 )
 TABLE_OPTIONS = (
     click.option("--table", "number", type=click.Choice([str(number) for number in TABLES]), help="Of the paper."),
-    click.option("--dataset", type=click.Choice(sorted(READERS)), help="Where a table may be of several."),
-    click.option("--split", help="test1, train2, ...  [default: the data set's first]"),
     click.option("--labels", type=click.Path(exists=True, path_type=Path), help="Of --weights, as for an export."),
     click.option("--author-settings", is_flag=True, help="The top class explained, grids interpolated by corners."),
     click.option("--baselines-only", is_flag=True, help="Trivial boxes from annotations alone: no artefact, no video."),
@@ -63,6 +61,8 @@ class Asked:
 
     number: int
     directory: Path
+    dataset: str | None
+    split: str | None
     connection: Connection
     artifacts: tuple[NamedFile, ...]
     weights: tuple[NamedFile, ...]
@@ -70,8 +70,6 @@ class Asked:
     limit: int | None
     device: str
     num_threads: int
-    dataset: str | None
-    split: str | None
     labels: Path | None
     author_settings: bool
     baselines_only: bool
@@ -94,8 +92,7 @@ def run_table(asked: Asked) -> tuple[Result, dict[str, Any]]:
         raise ValueError("give the network as --artifact FILE or --weights FILE, or else --baselines-only")
     if asked.baselines_only and isinstance(table, AccuracyTable):
         raise ValueError("an accuracy has no baseline without a network: give --artifact FILE")
-    split = {} if asked.split is None else {"split": asked.split}
-    data = READERS[dataset](asked.directory, limit=asked.limit, **split)
+    data = read_dataset(dataset, asked.directory, split=asked.split, limit=asked.limit)
     exported = [
         NamedFile(export_once(named.path, labels=asked.labels, data_labels=data.labels), named.row)
         for named in asked.weights
