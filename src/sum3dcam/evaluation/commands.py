@@ -90,7 +90,7 @@ OPTIONS = (
         "--dataset", type=click.Choice(list(READERS)), help="Its format.  [default: rendered, or what the table is of]"
     ),
     click.option("--split", help="test1, train2, val, ...  [default: the data set's first]"),
-    click.option("--limit", type=click.IntRange(1), help="First videos only."),
+    click.option("--limit", type=click.IntRange(1), help="That many videos only."),
     click.option("--device", default="cpu", show_default=True, help="cpu or cuda:INDEX."),
     click.option("--threads", default=2, show_default=True, type=click.IntRange(1), help="The engine's threads."),
     click.option(
@@ -114,7 +114,9 @@ def add_options(command: Callable[..., Any], *, options: Sequence[Callable[..., 
 
 @click.command("evaluate")
 @partial(add_options, options=(*NAMED_NETWORK_OPTIONS, *OPTIONS))
-@click.option("--target", type=click.Choice(list(TARGETS)), help="Class explained.  [default: true]")
+@click.option(
+    "--target", type=click.Choice(list(TARGETS)), help="Class explained.  [default: true; with --author-settings top]"
+)
 @partial(add_options, options=TABLE_OPTIONS)
 @connection_options
 def evaluate_command(
@@ -141,17 +143,17 @@ def evaluate_command(
     try:
         if number is not None:
             asked = Asked(
-                int(number),
-                data,
-                dataset,
-                split,
-                connection,
-                artifacts,
-                weights,
-                target,
-                limit,
-                device,
-                threads,
+                number=int(number),
+                directory=data,
+                dataset=dataset,
+                split=split,
+                connection=connection,
+                artifacts=artifacts,
+                weights=weights,
+                target=target,
+                limit=limit,
+                device=device,
+                num_threads=threads,
                 **of_table,
             )
             show_table(asked, json_path=json_path, csv_path=csv_path, picture=picture)
