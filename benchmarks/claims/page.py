@@ -94,12 +94,13 @@ Written by `benchmarks/study.py`; every figure is from [study.json](study.json).
 
     {report["command"]}
 
-- For each of the seeds {seeds} a plain `{preset["model"]}`, begun from {start},
-  learns {_stages(preset["base"])}. From it a plain and a gated network (fresh gates at zero on all taps) learn
-  {_stages(preset["last"])}: the same steps, clips and order for both.
+- Seeds {seeds}. For each a plain `{preset["model"]}`, begun from {start}, learns
+  {_stages(preset["base"])}.
+  From it a plain and a gated network (fresh gates at zero on all taps) learn, with the same steps, clips and order,
+  {_stages(preset["last"])}.
 - Tested on {found["videos"]} videos of difficulty `hard` ({counts}),
   seed {test["seed"]}, never trained on: actors from a tenth of the frame's height, bystanders who hold a pose, second
-  actions, cuts ([how they look](hard.jpg)). Of its videos, {groups}.
+  actions, cuts ([how they look](hard.jpg)). Videos with {groups}.
 - {where}; {report["training_minutes"]:.0f} minutes of training steps.
   This preset takes {preset["takes"]}.
 
