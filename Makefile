@@ -128,9 +128,13 @@ bench-gpu: setup ## The same for a GPU, with results for benchmarks/results; REQ
 		--precisions fp32,bf16,fp16 --batch 1 --batch 32 --repeats 10 --output build/bench/engines-gpu.json
 
 # --strict: what it cannot ask about fails, too; without it a registry that does not answer looks like one that knows nothing.
+AUDIT_FLAGS ?= --strict
+
 audit: ## Ask PyPI for known vulnerabilities of every pinned package; needs the network
 	test -x build/audit-env/bin/pip-audit || { $(PYTHON) -m venv build/audit-env && build/audit-env/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1; }
-	build/audit-env/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt -r serve_config/triton-requirements.txt
+	for pins in constraints.txt serve_config/triton-requirements.txt; do \
+		build/audit-env/bin/pip-audit $(AUDIT_FLAGS) --disable-pip --no-deps -r $$pins; \
+	done
 
 image: ## Build the container image; VARIANT=gpu for CUDA
 	docker build $(if $(filter gpu,$(VARIANT)),--build-arg EXTRAS=gpu,--build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu) -t sum3dcam:$(or $(VARIANT),cpu) .
