@@ -84,7 +84,9 @@ def _in_short(found: Mapping[str, Any]) -> str:
 def _head(report: Mapping[str, Any]) -> str:
     found, preset, test = report["results"], report["preset"], report["test"]
     start = f"`{preset['initial']}` without its gates" if preset["initial"] else "random weights"
+    caveat = " The initial weights were learnt together with the gates left out." if preset["initial"] else ""
     seeds = ", ".join(str(seed) for seed in report["seeds"])
+    seeds += f" (of {len(preset['seeds'])} so far)" if len(report["seeds"]) < len(preset["seeds"]) else ""
     groups = ", ".join(f"{name}: {group['videos']}" for name, group in found["groups"].items())
     counts = f"{found['clips']} clips; maps on the first {found['map_videos']}, {found['map_frames']} frames"
     where = f"{report['machine']['processor']}, {report['threads']} thread(s), torch {report['versions']['torch']}"
@@ -97,7 +99,7 @@ Written by `benchmarks/study.py`; every figure is from [study.json](study.json).
 - Seeds {seeds}. For each a plain `{preset["model"]}`, begun from {start}, learns
   {_stages(preset["base"])}.
   From it a plain and a gated network (fresh gates at zero on all taps) learn, with the same steps, clips and order,
-  {_stages(preset["last"])}.
+  {_stages(preset["last"])}.{caveat}
 - Tested on {found["videos"]} videos of difficulty `hard` ({counts}),
   seed {test["seed"]}, never trained on: actors from a tenth of the frame's height, bystanders who hold a pose, second
   actions, cuts ([how they look](hard.jpg)). Videos with {groups}.
