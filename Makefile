@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve stop cluster cluster-stop programs test check triton-env bench bench-gpu audit image clean
+.PHONY: help setup demo serve stop cluster cluster-stop programs test test-computing test-serving check triton-env bench bench-gpu audit image clean
 
 PYTHON ?= python3.11
 # Debian's: pytriton's own interpreter does not start under every 3.11.
@@ -113,7 +113,16 @@ programs:
 	fi
 
 test: check ## `make check`, then everything slow: full-size networks, a training, the real TorchServe
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m 'e2e or slow' --durations=20
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-computing test-serving
+
+# At once, with a core each: what computes all the time, and what mostly waits for servers.
+test-computing test-serving: export OMP_NUM_THREADS := 1
+
+test-computing:
+	$(BIN)/pytest -m slow --durations=10
+
+test-serving:
+	$(BIN)/pytest -m 'e2e and not slow' --durations=10
 
 bench: setup model_store/$(MODEL).mar ## Ten minutes: engines, peers and a served model; what moved since benchmarks/results
 	$(BIN)/python benchmarks/engines.py --model $(MODEL) --peers --repeats 5 --output build/bench/engines-$(MODEL).json

@@ -10,19 +10,9 @@ from tests.oracle import plain
 from sum3dcam.export import runners
 from sum3dcam.export.artefacts import export_pair
 from sum3dcam.export.parity import reference
-from sum3dcam.export.prepare import prepare
+from sum3dcam.export.prepare import Prepared, prepare
 
 NUM_CLASSES = 51
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two groups for two processes: in one, tests that mostly wait for servers; in the other, those that compute."""
-    for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.xdist_group("computing"))
-        elif "e2e" in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group("servers"))
 
 
 @dataclass(frozen=True)
@@ -32,18 +22,22 @@ class Exports:
     torchscript: Path
 
 
-@pytest.fixture(scope="session")
-def resnext101_exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exports]:
-    """ONNX and TorchScript past one gate; without OpenVINO, which takes as long over these graphs as all the rest."""
-    folder = tmp_path_factory.mktemp("resnext101")
-    made = Exports(folder / "checkpoint.pth", folder / "r101.onnx", folder / "r101.pt")
-    plain.write_checkpoint(made.checkpoint, num_classes=NUM_CLASSES, seed=5)
-    prepared = prepare(weights=[made.checkpoint])
+def export_without_openvino(prepared: Prepared, *outputs: Path) -> None:
+    """Past one gate; OpenVINO takes as long over full-size graphs as all the rest."""
     oracle = reference(prepared)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runners, "find_spec", lambda name: None)
-        for output in (made.onnx, made.torchscript):
+        for output in outputs:
             export_pair(prepared, output, oracle=oracle)
+
+
+@pytest.fixture(scope="session")
+def resnext101_exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exports]:
+    """ONNX and TorchScript past one gate."""
+    folder = tmp_path_factory.mktemp("resnext101")
+    made = Exports(folder / "checkpoint.pth", folder / "r101.onnx", folder / "r101.pt")
+    plain.write_checkpoint(made.checkpoint, num_classes=NUM_CLASSES, seed=5)
+    export_without_openvino(prepare(weights=[made.checkpoint]), made.onnx, made.torchscript)
     yield made
     for path in folder.iterdir():  # a gigabyte, which pytest would keep
         path.unlink()

@@ -306,7 +306,9 @@ def answered(server: Server) -> Callable[..., list[dict[str, Any]]]:
 @pytest.fixture
 def batches(answered: Callable[..., list[dict[str, Any]]]) -> Callable[[], list[tuple[int, int]]]:
     """(items, failed) of each batch that the worker logged since the test began."""
-    already = len(answered())
+    already = -1
+    while already != (already := len(answered())):  # lines of the test before may still be on their way
+        time.sleep(0.25)
     return lambda: _batches(answered(after=already))
 
 

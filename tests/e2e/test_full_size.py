@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.conftest import Exports
+from tests.conftest import Exports, export_without_openvino
 from tests.oracle import i3d, plain
 from tests.oracle.plain import Explanation
 
 from sum3dcam.client.grpc import GrpcClient
 from sum3dcam.client.http import HttpClient
+from sum3dcam.export.prepare import prepare
 from sum3dcam.serving import readiness, torchserve
 from sum3dcam.serving.torchserve import Server
 from sum3dcam.video.decode import DecodeLimits, decode
@@ -50,10 +51,8 @@ def served(
     folder = tmp_path_factory.mktemp("full-size")
     state = i3d.random_state(num_classes=NUM_I3D_CLASSES, num_channels=3, seed=4)
     i3d.write_checkpoint(folder / "model_rgb.pth", state, layout="b", legacy=True)
-    run_script(
-        "export/to_onnx.py",
-        *("--weights", folder / "model_rgb.pth", "--frames", 16, "--size", 64, "--output", folder / "i3d.onnx"),
-    )
+    prepared = prepare(weights=[folder / "model_rgb.pth"], num_frames=16, size_px=64)
+    export_without_openvino(prepared, folder / "i3d.onnx")
     for name, artifact in (("i3d", folder / "i3d.onnx"), ("r101", resnext101_exports.onnx)):
         run_script("export/to_mar.py", "--artifact", artifact, "--name", name, "--output", folder)
     server = torchserve.start(

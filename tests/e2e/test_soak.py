@@ -16,7 +16,6 @@ def worker_is_never_restarted() -> None:
     """Here they are."""
 
 
-@pytest.mark.slow
 def test_two_minutes_of_faults_lose_nothing(quick_archive: Path, tmp_path: Path) -> None:
     output = tmp_path / "soak.json"
     # Faults come so fast that an instance is missing half of the time: a third of the capacity is what there is then.

@@ -23,8 +23,8 @@ class Options(TypedDict, total=False):
         tubes: "none", "linked" or "smoothed"; needs an explanation.
         map_dtype: "u8", "f16" or "f32".
         format: "json" or "safetensors".
-        compression: "none", "zlib", or "delta-zlib", which stores u8 maps as differences first and makes them a third
-            as large, for some milliseconds; undone by the client.
+        compression: "none", "zlib", or "delta-zlib", which stores u8 maps as differences first: less than half
+            their bytes, for some milliseconds; undone by the client.
         deadline_ms: an item not begun by then is answered with an error, not computed.
         request_id: comes back in the reply.
         traceparent: the caller's place in a trace (W3C Trace Context), for the server's log.
