@@ -135,11 +135,12 @@ def test_an_overloaded_server_is_not_asked_again_nor_is_another(fake: Any, other
 
 
 def test_a_deadline_bounds_the_wait_and_is_told_to_the_server(fake: Any) -> None:
-    fake.script.delay_seconds = 0.5
-    began = time.monotonic()
-    with fake.client() as client, pytest.raises(DeadlineExceededError, match="by the deadline"):
-        client.predict(b"video", deadline_ms=200)
-    assert time.monotonic() - began < 0.45
+    fake.script.delay_seconds = 1.5
+    with fake.client() as client:
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceededError, match="by the deadline"):
+            client.predict(b"video", deadline_ms=200)
+        assert time.monotonic() - began < 1.2
     assert fake.script.requests[0]["deadline_ms"] == b"200"
 
 
@@ -179,11 +180,12 @@ def test_a_pause_beyond_the_time_left_is_not_begun(fake: Any, free_port: int) ->
 
 @pytest.mark.parametrize("serve", ["http"], indirect=True)  # a gRPC message comes whole
 def test_a_reply_that_drips_is_cut_off_at_the_deadline(fake: Any) -> None:
-    fake.script.pieces, fake.script.delay_seconds = 20, 0.05
-    began = time.monotonic()
-    with fake.client() as client, pytest.raises(DeadlineExceededError):
-        client.predict(b"video", deadline_ms=250)
-    assert time.monotonic() - began < 0.6
+    fake.script.pieces, fake.script.delay_seconds = 20, 0.1
+    with fake.client() as client:
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceededError):
+            client.predict(b"video", deadline_ms=250)
+        assert time.monotonic() - began < 1.5
 
 
 @pytest.mark.parametrize("fake", ["waiting"], indirect=True)  # an asynchronous client belongs to one thread

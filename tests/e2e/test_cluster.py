@@ -127,8 +127,10 @@ def running(quick_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def command(*arguments: object) -> None:
+    """In an environment that would offer Open Inference, were it heeded."""
+    environment = os.environ | {"TS_OPEN_INFERENCE_PROTOCOL": "oip"}
     words = [sys.executable, "-P", "-m", "sum3dcam.serving.cluster", *(str(argument) for argument in arguments)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=400)
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -247,7 +247,8 @@ def port_properties(ports: Ports, *, properties: Mapping[str, str]) -> dict[str,
 def _launch(run_dir: Path, *, temp_dir: Path) -> int:
     """Runs `torchserve --start`, which leaves Java running, and gives Java's pid."""
     environment = {
-        **os.environ,
+        # TorchServe reads some of its settings there as well, whatever the configuration says of that.
+        **{name: value for name, value in os.environ.items() if not name.startswith("TS_")},
         CONFIG_VARIABLE: str(run_dir / CONFIG_FILE),
         "JAVA_HOME": str(find_java_home()),
         "LOG_LOCATION": str(run_dir / LOG_FOLDER),
