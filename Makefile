@@ -127,8 +127,8 @@ test-serving:
 bench: setup model_store/$(MODEL).mar ## Ten minutes: engines, peers and a served model; what moved since benchmarks/results
 	$(BIN)/python benchmarks/engines.py --model $(MODEL) --peers --repeats 5 --output build/bench/engines-$(MODEL).json
 	$(BIN)/python benchmarks/engines.py --model resnext101 --peers --repeats 3 --output build/bench/engines-resnext101.json
-	$(BIN)/python benchmarks/serving.py --start model_store/$(MODEL).mar --input npy --load single-stream --load offline \
-		--seconds 3 --rounds 2 --minutes 4 --output build/bench/serving.json
+	$(BIN)/python benchmarks/serving.py --start model_store/$(MODEL).mar --input npy --load server --server-steps 2 \
+		--load-seconds 4 --seconds 3 --rounds 2 --minutes 5 --output build/bench/serving.json
 	$(BIN)/python benchmarks/report.py build/bench/engines-$(MODEL).json build/bench/engines-resnext101.json \
 		build/bench/serving.json --against benchmarks/results --page build/bench/report.html
 
