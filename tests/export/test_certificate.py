@@ -1,5 +1,6 @@
 """The certificate: a row for each engine at hand; only the format's own engine decides whether there is a file."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def oracle(made: Prepared) -> Reference:
 
 
 def runner(run: Callable[..., Answers], *, engine: str = "under test") -> Runner:
-    return Runner(engine, "cpu", versions="1", load=lambda: run)
+    return Runner(engine, "cpu", versions="1", load=lambda outputs: run)
 
 
 def echo(oracle: Reference, card: Any) -> Callable[..., Answers]:
@@ -93,6 +94,35 @@ def test_an_engine_that_misses_says_which_figure_and_what_was_allowed(made: Prep
     assert row["box_iou_mean"] == pytest.approx(1.0, abs=0.05)
 
 
+def test_the_part_that_a_server_usually_runs_is_what_is_timed_and_must_be_right_as_well(
+    made: Prepared, oracle: Reference
+) -> None:
+    good, loaded = echo(oracle, made.card), []
+
+    def load(outputs: tuple[str, ...]) -> Callable[..., Answers]:
+        loaded.append(outputs)
+        whole = outputs == made.card.outputs
+
+        def run(clips: np.ndarray, targets: np.ndarray) -> Answers:
+            if whole:
+                time.sleep(0.2)
+            answers = {name: value for name, value in good(clips, targets).items() if name in outputs}
+            swapped = {} if whole else {"gradient_layer1": answers["gradient_layer1"].swapaxes(2, 3)}
+            return answers | swapped
+
+        return run
+
+    row, eager = certify([Runner("under test", "cpu", "1", load=load)], card=made.card, reference=oracle)
+    assert loaded[0] == made.card.outputs
+    assert {"logits", "activation_layer1", "gradient_layer1"} <= set(loaded[1])
+    assert "saliency" not in loaded[1]
+    assert row["clip_seconds"] < 0.1
+    assert not row["passed"]
+    assert "error of gradient_layer1 exceeds" in row["reason"]
+    # The figures that are told are the whole graph's.
+    assert row["grids_max_error"] == eager["grids_max_error"]
+
+
 @pytest.mark.parametrize("fault", ["raises", "other shape", "not numbers"])
 def test_an_engine_that_fails_has_a_row_without_its_figures(made: Prepared, oracle: Reference, fault: str) -> None:
     good = echo(oracle, made.card)
@@ -129,15 +159,15 @@ def spoilt(engine: str) -> Callable[..., list[Runner]]:
 
     def runners(model: Any, *, card: Any) -> list[Runner]:
         own = next(iter(onnx_runners(model, card=card)))
-        run = own.load()
+        run = own.load(card.outputs)
 
         def swapped(clips: np.ndarray, targets: np.ndarray) -> Answers:
             answers = dict(run(clips, targets))
             return answers | {name: value.swapaxes(2, 3) for name, value in answers.items() if value.ndim == 4}
 
         if engine == "own":
-            return [Runner(own.engine, own.provider, own.versions, load=lambda: swapped)]
-        return [own, Runner(engine, "cpu", "1", load=lambda: swapped)]
+            return [Runner(own.engine, own.provider, own.versions, load=lambda outputs: swapped)]
+        return [own, Runner(engine, "cpu", "1", load=lambda outputs: swapped)]
 
     return runners
 

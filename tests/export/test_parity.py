@@ -59,7 +59,7 @@ def good(made: Prepared) -> Callable[..., Answers]:
 
 def check(run: Callable[..., Answers], oracle: Reference) -> Mapping[str, Any]:
     """The engine's row; raises what it says where it did not pass."""
-    runner = Runner("engine under test", "cpu", versions="0", load=lambda: run)
+    runner = Runner("engine under test", "cpu", versions="0", load=lambda outputs: run)
     row, _ = certify([runner], card=CARD, reference=oracle)
     if not row["passed"]:
         raise ParityError(row["reason"])

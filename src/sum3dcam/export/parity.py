@@ -6,7 +6,7 @@ Precision: the exported file errs hardly more than eager float32 autograd does o
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,12 @@ class Reference:
     oracle: Arrays
     eager: Arrays
     structure_max_error: float
+
+    def first(self, num_clips: int) -> "Reference":
+        """Of the first clips alone."""
+        oracle, eager = ({name: value[:num_clips] for name, value in of.items()} for of in (self.oracle, self.eager))
+        clips_NTHWC, targets_N = self.clips_NTHWC[:num_clips], self.targets_N[:num_clips]
+        return replace(self, clips_NTHWC=clips_NTHWC, targets_N=targets_N, oracle=oracle, eager=eager)
 
 
 def autograd_answers(

@@ -26,18 +26,20 @@ from sum3dcam.errors import ParityError
 from sum3dcam.export.parity import Arrays
 from sum3dcam.hardware import gpu, processor
 from sum3dcam.openvino_graph import compile_graph, read_graph
+from sum3dcam.parts import cut
 
 Run = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64]], Arrays]
+Outputs = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Runner:
-    """An engine on a provider; `load` gives what runs the graph there."""
+    """An engine on a provider; `load` gives what computes these outputs of the graph there, and no more if it can."""
 
     engine: str
     provider: str
     versions: str
-    load: Callable[[], Run]
+    load: Callable[[Outputs], Run]
     hardware: str = field(default_factory=processor)
 
 
@@ -70,26 +72,35 @@ def aoti_runners(package: bytes, *, card: Card) -> Iterator[Runner]:
     yield Runner(AOTI, "cpu", f"torch {torch.__version__}", load)
 
 
-def _onnxruntime(model: onnx.ModelProto, card: Card, provider: str, options: dict[str, str]) -> Run:
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=[(provider, options)])
+def _onnxruntime(model: onnx.ModelProto, card: Card, provider: str, options: dict[str, str], outputs: Outputs) -> Run:
+    session = onnxruntime.InferenceSession(_part(model, outputs, card=card), providers=[(provider, options)])
     if session.get_providers()[0] != provider:
         raise ParityError("the session did not get its provider", got=session.get_providers(), allowed=provider)
     names = [info.name for info in session.get_inputs()]
 
     def run(clips_BTHWC: npt.NDArray[np.uint8], targets_B: npt.NDArray[np.int64]) -> Arrays:
         given = {CLIP: clips_BTHWC, TARGET: targets_B}
-        return dict(zip(card.outputs, session.run(None, {name: given[name] for name in names}), strict=True))
+        return dict(zip(outputs, session.run(outputs, {name: given[name] for name in names}), strict=True))
 
     return run
 
 
-def _openvino(model: onnx.ModelProto, card: Card) -> Run:
+def _part(model: onnx.ModelProto, outputs: Outputs, *, card: Card) -> bytes:
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    if outputs != card.outputs:
+        cut(part.graph, outputs=outputs)
+    serialised: bytes = part.SerializeToString()
+    return serialised
+
+
+def _openvino(model: onnx.ModelProto, card: Card, outputs: Outputs) -> Run:
     graph = read_graph(model.SerializeToString())
-    compiled = lru_cache(lambda one_clip: compile_graph(graph, outputs=card.outputs, one_clip=one_clip))
+    compiled = lru_cache(lambda one_clip: compile_graph(graph, outputs=outputs, one_clip=one_clip))
 
     def run(clips_BTHWC: npt.NDArray[np.uint8], targets_B: npt.NDArray[np.int64]) -> Arrays:
-        outputs = compiled(len(clips_BTHWC) == 1)([clips_BTHWC, targets_B][: len(graph.inputs)])
-        return {name: outputs[index] for index, name in enumerate(card.outputs)}
+        values = compiled(len(clips_BTHWC) == 1)([clips_BTHWC, targets_B][: len(graph.inputs)])
+        return {name: values[index] for index, name in enumerate(outputs)}
 
     return run
 
@@ -103,14 +114,15 @@ def _torch_runners(engine: str, load_on: Callable[[str], Callable[..., Any]], *,
         yield Runner(engine, device, f"torch {torch.__version__}", load, hardware=hardware)
 
 
-def _torch(load_on: Callable[[str], Callable[..., Any]], device: str, card: Card) -> Run:
+def _torch(load_on: Callable[[str], Callable[..., Any]], device: str, card: Card, outputs: Outputs) -> Run:
     module = load_on(device)
 
     def run(clips_BTHWC: npt.NDArray[np.uint8], targets_B: npt.NDArray[np.int64]) -> Arrays:
         given = [torch.from_numpy(array).to(device) for array in (clips_BTHWC, targets_B)]
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
             values = module(*given[: 2 if card.graph == EXPLAIN_GRAPH else 1])
-        return {name: tensor.cpu().numpy() for name, tensor in zip(card.outputs, values, strict=True)}
+        named = zip(card.outputs, values, strict=True)
+        return {name: tensor.cpu().numpy() for name, tensor in named if name in outputs}
 
     return run
 

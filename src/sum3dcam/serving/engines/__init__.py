@@ -6,14 +6,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sum3dcam.artefact import read_card
-from sum3dcam.attribution.maps import grids_read
 from sum3dcam.contract import (
     AOTI,
-    DEFAULT_METHOD,
     EAGER,
     EXPLAIN_GRAPH,
     LABELS_GRAPH,
-    LOGITS,
     ONNXRUNTIME,
     OPENVINO,
     PT2,
@@ -22,6 +19,7 @@ from sum3dcam.contract import (
     Card,
 )
 from sum3dcam.errors import ArtifactError
+from sum3dcam.parts import usual_outputs
 from sum3dcam.serving.engines import aoti, onnx_runtime, open_vino, pt2, torchscript
 from sum3dcam.serving.engines.engine import Engine, try_one_clip
 from sum3dcam.video.geometry import PREPROCESSING
@@ -104,16 +102,15 @@ def load_engines(
             allowed=explain.model,
         )
     chosen = engines or {}
-    mostly = {EXPLAIN_GRAPH: grids_read(DEFAULT_METHOD, taps=explain.tap_names), LABELS_GRAPH: (LOGITS,)}
     explain_engine, labels_engine = (
         load_engine(
             paths[graph],
             device=device,
             num_threads=num_threads,
             engine=chosen.get(graph),
-            wanted=wanted,
+            wanted=usual_outputs(card),
         )
-        for graph, wanted in mostly.items()
+        for graph, card in ((EXPLAIN_GRAPH, explain), (LABELS_GRAPH, labels))
     )
     return explain_engine, labels_engine
 

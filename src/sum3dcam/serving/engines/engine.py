@@ -1,23 +1,12 @@
 """What every engine is, and how its graph is held against its card."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sum3dcam.contract import (
-    CLIP,
-    EXPLAIN_GRAPH,
-    EXPLAINED,
-    GRIDS,
-    LOGITS,
-    TARGET,
-    TOP_CLASS,
-    Card,
-    grid_name,
-    streams_of,
-)
+from sum3dcam.contract import CLIP, EXPLAIN_GRAPH, TARGET, TOP_CLASS, Card
 from sum3dcam.errors import ArtifactError
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -46,36 +35,6 @@ class Engine(Protocol):
         A labels graph ignores the target. An engine that can computes no more of the graph than is asked for.
         """
         ...
-
-
-# Sums of what the backward computes in any case; the other kinds multiply every gradient first.
-SUMMED_GRIDS = ("activation", "gradient", "gradcam")
-
-
-def part_outputs(card: Card, wanted: Collection[str] | None) -> tuple[str, ...]:
-    """The outputs, in the card's order, of the smallest part of the graph that is made and has all that is wanted.
-
-    A part takes an engine seconds to make and may hold the weights once more; so there are these few, whatever clients
-    ask for, and none is given up. The choice knows nothing of earlier requests: no answer depends on them.
-    """
-    if wanted is None:
-        return card.outputs
-    return next((part for part in _parts(card) if set(wanted) <= set(part)), card.outputs)
-
-
-def _parts(card: Card) -> Iterator[tuple[str, ...]]:
-    """From the smallest; the whole graph comes after them."""
-    if card.graph == EXPLAIN_GRAPH:
-        streams = [[tap.name for tap in card.taps if tap.stream == stream] for stream in streams_of(card.taps)]
-        yield _with_grids(card, GRIDS, taps=[taps[-1] for taps in streams])
-        yield _with_grids(card, SUMMED_GRIDS, taps=[tap for taps in streams for tap in taps[1:]])
-        yield _with_grids(card, SUMMED_GRIDS, taps=card.tap_names)
-        yield _with_grids(card, GRIDS, taps=card.tap_names)
-
-
-def _with_grids(card: Card, kinds: Sequence[str], *, taps: Collection[str]) -> tuple[str, ...]:
-    kept = {LOGITS, EXPLAINED, *(grid_name(kind, tap) for kind in kinds for tap in taps)}
-    return tuple(name for name in card.outputs if name in kept)
 
 
 def input_names(card: Card) -> tuple[str, ...]:

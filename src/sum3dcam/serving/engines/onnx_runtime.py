@@ -17,12 +17,8 @@ from numpy.typing import NDArray
 from sum3dcam.contract import CLIP, ONNXRUNTIME, TARGET, Card
 from sum3dcam.digests import file_sha256
 from sum3dcam.errors import ArtifactError
-from sum3dcam.serving.engines.engine import (
-    Arrays,
-    check_same,
-    input_names,
-    part_outputs,
-)
+from sum3dcam.parts import cut, part_outputs
+from sum3dcam.serving.engines.engine import Arrays, check_same, input_names
 
 _ERRORS_ONLY = 3
 
@@ -108,27 +104,12 @@ def _part(file: str, *, outputs: tuple[str, ...], card: Card) -> Iterator[str]:
         yield file
         return
     model = onnx.load(file, load_external_data=False)
-    _cut(model.graph, outputs=outputs)
+    cut(model.graph, outputs=outputs)
     with NamedTemporaryFile(suffix=".onnx") as part:
         part.write(model.SerializeToString())
         part.flush()
         del model
         yield part.name
-
-
-def _cut(graph: onnx.GraphProto, *, outputs: Collection[str]) -> None:
-    """Takes out what none of these outputs needs; nodes come after all that they read."""
-    needed = set(outputs)
-    for at in reversed(range(len(graph.node))):
-        node = graph.node[at]
-        if needed.isdisjoint(node.output):
-            del graph.node[at]
-        else:
-            needed.update(node.input)
-    for values in (graph.initializer, graph.output):
-        for at in reversed(range(len(values))):
-            if values[at].name not in needed:
-                del values[at]
 
 
 def _provider(device: str) -> tuple[str, dict[str, str]]:

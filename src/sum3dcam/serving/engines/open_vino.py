@@ -13,12 +13,8 @@ from sum3dcam.contract import CLIP, OPENVINO, TARGET, Card
 from sum3dcam.digests import file_sha256
 from sum3dcam.errors import ArtifactError
 from sum3dcam.openvino_graph import compile_graph, read_graph
-from sum3dcam.serving.engines.engine import (
-    Arrays,
-    check_same,
-    input_names,
-    part_outputs,
-)
+from sum3dcam.parts import part_outputs
+from sum3dcam.serving.engines.engine import Arrays, check_same, input_names
 
 
 class OpenVinoEngine:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from sum3dcam.contract import CLIP, TARGET, Card
 from sum3dcam.errors import ArtifactError
-from sum3dcam.serving.engines.engine import Arrays, input_names, part_outputs
+from sum3dcam.parts import part_outputs
+from sum3dcam.serving.engines.engine import Arrays, input_names
 
 
 class TorchEngine:

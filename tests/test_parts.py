@@ -14,8 +14,8 @@ from tests.oracle import tiny
 from sum3dcam.contract import EXPLAINED, GRIDS, LOGITS, Card, grid_name
 from sum3dcam.export.joint import explain_graph
 from sum3dcam.export.onnx import to_model, write_onnx
+from sum3dcam.parts import cut, part_outputs
 from sum3dcam.serving.engines import load_engine, onnx_runtime, open_vino
-from sum3dcam.serving.engines.engine import part_outputs
 
 TAPS = ("conv", "layer2", "layer4")
 
@@ -120,7 +120,7 @@ def test_a_parts_values_are_the_wholes(engine_name: str, batch: int, artifact: P
 
 def test_what_a_part_does_not_need_is_cut_out(artifact: Path) -> None:
     whole, part = onnx.load(artifact).graph, onnx.load(artifact).graph
-    onnx_runtime._cut(part, outputs=part_outputs(card_of(artifact), grids("gradcam", "layer4")))
+    cut(part, outputs=part_outputs(card_of(artifact), grids("gradcam", "layer4")))
     convolutions = [sum("Conv" in node.op_type for node in graph.node) for graph in (whole, part)]
     # The forward's alone are left: the gradient at the last tap needs no convolution.
     assert convolutions[1] < 0.6 * convolutions[0]
