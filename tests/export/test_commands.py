@@ -338,7 +338,7 @@ def test_an_export_that_fails_the_gate_writes_nothing(
 
     def fail_labels(answers: Any, **given: Any) -> Any:
         figures, misses = right(answers, **given)
-        return figures, misses if "saliency" in answers else [ParityError("injected", got=1, allowed=0)]
+        return figures, misses if "explained" in answers else [ParityError("injected", got=1, allowed=0)]
 
     monkeypatch.setattr(certificate, "compare", fail_labels)
     (tmp_path / "out").mkdir()

@@ -13,27 +13,43 @@ FIRST = int(np.iinfo(np.int64).min)
 
 
 @dataclass(frozen=True)
-class Woven:
-    """How a (B,c,t,h,w) was put together: phase r holds every len(phases)-th place from r on along one axis of `sizes`.
+class Pass:
+    """A max pooling of (B,c,t,h,w) along t, h or w (`at` 0, 1, 2), with the names of what goes in and comes out."""
 
-    `sizes` are (t,h,w) of the whole; the last place of a phase may be one too many.
-    """
+    before: str
+    after: str
+    at: int
+    kernel: int
+    stride: int
+    padding: int
+    ceil_mode: bool
 
-    phases: tuple[str, ...]
-    axis: int
+    def num_windows(self, size: int) -> int:
+        """How many windows there are along `size` places, as torch counts: the last begins inside x or its padding."""
+        room = size + 2 * self.padding - self.kernel
+        count = (-(-room // self.stride) if self.ceil_mode else room // self.stride) + 1
+        return count - int(self.ceil_mode and (count - 1) * self.stride >= size + self.padding)
+
+
+@dataclass(frozen=True)
+class Scattered:
+    """A (B,c,t,h,w) that was made by scattering a gradient, of the last pass's windows; `sizes` are its (t,h,w)."""
+
+    gradient: str
+    passes: tuple[Pass, ...]
     sizes: tuple[int, ...]
 
 
 class Emission:
     """The nodes and initialisers of the ONNX graph written so far; every name is made here.
 
-    `woven` tells of some names how they were put together, for those who can use the parts.
+    `scattered` tells of some names how they were made, for those who can do with less than the whole.
     """
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[TensorProto] = []
-        self.woven: dict[str, Woven] = {}
+        self.scattered: dict[str, Scattered] = {}
         self._names: dict[str, str] = {}
         self._contents: dict[tuple[Any, ...], str] = {}
 

@@ -4,38 +4,24 @@ OpenVINO computes those in a plain loop that takes longer than the rest of the n
 axis after the other, they are not needed, and ONNX Runtime is as fast either way.
 """
 
-import functools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto
 
 from sum3dcam.errors import ArtifactError
-from sum3dcam.export.emission import LAST, Emission, Woven
+from sum3dcam.export.emission import LAST, Emission, Pass, Scattered
 
 _LOWEST = float(np.finfo(np.float32).min)
 
 
-@dataclass(frozen=True)
-class Pass:
-    """A pooling of (B,c,t,h,w) along one axis: the names of what went in and of what came out, and the window."""
-
-    before: str
-    after: str
-    axis: int
-    kernel: int
-    stride: int
-    padding: int
-    ceil_mode: bool
-
-    def num_windows(self, size: int) -> int:
-        """How many windows there are along `size` places, as torch counts: the last begins inside x or its padding."""
-        room = size + 2 * self.padding - self.kernel
-        count = (-(-room // self.stride) if self.ceil_mode else room // self.stride) + 1
-        return count - int(self.ceil_mode and (count - 1) * self.stride >= size + self.padding)
+# 0, 1, 2 for t, h, w -> the places along it that are looked at: from a first one on, every so many.
+_Picked = Mapping[int, tuple[int, int]]
+_EVERY = (0, 1)
+_ALL: _Picked = MappingProxyType({})
 
 
 def max_pool3d(
@@ -88,7 +74,7 @@ def max_pool3d_in_passes(
             for value, rest in ((kernel[at], 1), (stride[at], 1), (padding[at], 0))
         ]
         after = max_pool3d(emit, x, along[0], along[1], along[2], ceil_mode=ceil_mode)
-        passes.append(Pass(x, after, 2 + at, kernel[at], stride[at], padding[at], ceil_mode))
+        passes.append(Pass(x, after, at, kernel[at], stride[at], padding[at], ceil_mode))
         x = after
     return x, passes
 
@@ -99,94 +85,146 @@ def scatter_to_maxima(emit: Emission, gradient: str, passes: Sequence[Pass], x: 
     Args:
         sizes: (t,h,w) of `x`, from which the passes began.
     """
-    sizes_before = []
+    back, there = gradient, list(sizes)
     for taken in passes:
-        sizes_before.append(tuple(sizes))
-        sizes = [taken.num_windows(size) if at == taken.axis - 2 else size for at, size in enumerate(sizes)]
-    for taken, before in zip(reversed(passes), reversed(sizes_before), strict=True):
-        gradient = _back_through(emit, gradient, taken, sizes=before)
-    return gradient
+        there[taken.at] = taken.num_windows(sizes[taken.at])
+    for taken in reversed(passes):
+        there[taken.at] = sizes[taken.at]
+        phases = _phases(emit, back, taken, size=sizes[taken.at])
+        back = _weave(emit, phases, taken.at, sizes=there, lead=2)
+    emit.scattered[back] = Scattered(gradient, tuple(passes), tuple(sizes))
+    return back
 
 
 def sum_channels(emit: Emission, x: str, axis: int) -> str:
-    """The sum over axis 1 of (B,c,t,h,w); of what was woven, the phases are summed first: c times less to weave."""
+    """The sum over axis 1 of (B,c,t,h,w); of what was scattered, before it is put together: c times less to move."""
     if axis != 1:
         raise ArtifactError("only channels are summed in the graph", got=f"axis {axis}", allowed="axis 1")
-    woven = emit.woven.get(x)
-    if woven is None:
+    scattered = emit.scattered.get(x)
+    if scattered is None:
         total: str = emit.node("ReduceSum", x, [1], keepdims=0)
         return total
-    return _weave(emit, replace(woven, phases=tuple(sum_channels(emit, phase, 1) for phase in woven.phases)), lead=1)
+    return _scattered_sum(emit, scattered.gradient, scattered.passes, sizes=scattered.sizes)
 
 
 def mean_places(emit: Emission, x: str, axes: Sequence[int], keepdim: bool = False) -> str:
-    """The mean over t, h and w of (B,c,t,h,w), for each channel; what was woven is left in its phases."""
+    """The mean over t, h and w of (B,c,t,h,w), for each channel; scattering changes no sum over places."""
     if (tuple(axes), keepdim) != ((2, 3, 4), True):
         raise ArtifactError(
             "only means over t, h and w that keep these axes are in the graph",
             got=f"axes {tuple(axes)}, keepdim {keepdim}",
             allowed="axes (2, 3, 4), keepdim True",
         )
-    woven = emit.woven.get(x)
-    if woven is None:
+    scattered = emit.scattered.get(x)
+    if scattered is None:
         return str(emit.node("ReduceMean", x, list(axes), keepdims=1))
-    return str(emit.node("Mul", _sum_places(emit, x), 1 / math.prod(woven.sizes)))
+    total = emit.node("ReduceSum", scattered.gradient, list(axes), keepdims=1)
+    return str(emit.node("Mul", total, 1 / math.prod(scattered.sizes)))
 
 
-def _sum_places(emit: Emission, x: str) -> str:
-    """The one place too many that a phase may have lies in padding, where no maximum was: it is zero."""
-    woven = emit.woven.get(x)
-    if woven is None:
-        return str(emit.node("ReduceSum", x, [2, 3, 4], keepdims=1))
-    parts = [_sum_places(emit, phase) for phase in woven.phases]
-    return functools.reduce(lambda so_far, part: emit.node("Add", so_far, part), parts)
+def _scattered_sum(
+    emit: Emission, gradient: str, passes: Sequence[Pass], *, sizes: Sequence[int], picked: _Picked = _ALL
+) -> str:
+    """(B,t,h,w): the sum over channels of what is scattered, at the places picked of x.
+
+    Each phase of the last pass goes on alone through the passes before it: what has channels is never woven.
+    """
+    *earlier, taken = passes
+    phases = _phases(emit, gradient, taken, size=sizes[taken.at], picked=picked, summed=not earlier)
+    if earlier:
+        phases = [
+            _scattered_sum(emit, phase, earlier, sizes=sizes, picked={**picked, taken.at: (first, taken.stride)})
+            for first, phase in enumerate(phases)
+        ]
+    there = [_num_picked(size, *picked.get(at, _EVERY)) for at, size in enumerate(sizes)]
+    return _weave(emit, phases, taken.at, sizes=there, lead=1)
 
 
-def _back_through(emit: Emission, gradient: str, taken: Pass, *, sizes: Sequence[int]) -> str:
-    """The gradient in front of one pass, from the one behind it.
+def _phases(
+    emit: Emission, gradient: str, taken: Pass, *, size: int, picked: _Picked = _ALL, summed: bool = False
+) -> list[str]:
+    """The gradient in front of a pass, from the one behind it: every stride-th place along its axis, by first place.
 
     Place j of window o is x[stride * o + j - padding]: of the phase (j - padding) mod stride the element o + shift.
+
+    Args:
+        size: in front of the pass, along its axis.
+        picked: the places along other axes that the gradient is of.
+        summed: over channels, an axis that the phases then lack.
     """
-    size = sizes[taken.axis - 2]
-    count, rows = taken.num_windows(size), -(-size // taken.stride)
+    count = taken.num_windows(size)
+    after = _slice(emit, taken.after, {at: (first, LAST, step) for at, (first, step) in picked.items()}, lead=2)
     phases: dict[int, str] = {}
     left = gradient  # of those windows whose maximum has not been met yet
     for j in range(taken.kernel):
         shift, phase = divmod(j - taken.padding, taken.stride)
+        length = _num_picked(size, phase, taken.stride)
         part = left
         if j < taken.kernel - 1:
-            every = emit.node("Slice", taken.before, [phase], [LAST], [taken.axis], [taken.stride])
-            length = -(-(size - phase) // taken.stride)
-            place = _span(emit, every, taken.axis, length=length, start=shift, count=count, fill=_LOWEST)
-            held = emit.node("Cast", emit.node("Equal", place, taken.after), to=TensorProto.FLOAT)
+            every = {**picked, taken.at: (phase, taken.stride)}
+            place = _span(
+                emit, taken.before, taken.at, length=length, start=shift, count=count, fill=_LOWEST, picked=every
+            )
+            held = emit.node("Cast", emit.node("Equal", place, after), to=TensorProto.FLOAT)
             part = emit.node("Mul", left, held)
             left = emit.node("Sub", left, part)
-        moved = _span(emit, part, taken.axis, length=count, start=-shift, count=rows, fill=0.0)
+        if summed:
+            part = sum_channels(emit, part, 1)
+        lead = 1 if summed else 2
+        moved = _span(emit, part, taken.at, length=count, start=-shift, count=length, fill=0.0, lead=lead)
         phases[phase] = emit.node("Add", phases[phase], moved) if phase in phases else moved
-    woven = Woven(tuple(phases[phase] for phase in range(taken.stride)), axis=taken.axis - 2, sizes=tuple(sizes))
-    return _weave(emit, woven, lead=2)
+    return [phases[phase] for phase in range(taken.stride)]
 
 
-def _weave(emit: Emission, woven: Woven, *, lead: int) -> str:
-    """The phases of (lead axes, t,h,w) in turn along their axis."""
-    axis, size, steps = lead + woven.axis, woven.sizes[woven.axis], len(woven.phases)
-    if steps == 1:
-        return woven.phases[0]
-    columns = [emit.node("Unsqueeze", phase, [axis + 1]) for phase in woven.phases]
+def _weave(emit: Emission, phases: Sequence[str], at: int, *, sizes: Sequence[int], lead: int) -> str:
+    """The phases in turn along an axis of (lead axes, t,h,w), which has `sizes` then."""
+    if len(phases) == 1:
+        return phases[0]
+    steps, size = len(phases), sizes[at]
     rows = -(-size // steps)
-    sizes = [rows * steps if at == woven.axis else size for at, size in enumerate(woven.sizes)]
-    x: str = emit.node("Reshape", emit.node("Concat", *columns, axis=axis + 1), [*[0] * lead, *sizes])
-    x = _span(emit, x, axis, length=rows * steps, start=0, count=size, fill=0.0)
-    emit.woven[x] = woven
+    columns = []
+    for first, phase in enumerate(phases):
+        length = _num_picked(size, first, steps)
+        whole = _span(emit, phase, at, length=length, start=0, count=rows, fill=0.0, lead=lead)
+        columns.append(emit.node("Unsqueeze", whole, [lead + at + 1]))
+    there = [rows * steps if axis == at else other for axis, other in enumerate(sizes)]
+    woven = emit.node("Reshape", emit.node("Concat", *columns, axis=lead + at + 1), [*[0] * lead, *there])
+    return _span(emit, woven, at, length=rows * steps, start=0, count=size, fill=0.0, lead=lead)
+
+
+def _num_picked(size: int, first: int, step: int) -> int:
+    """How many of `size` places there are from the first one on, every so many."""
+    return -(-(size - first) // step)
+
+
+def _span(
+    emit: Emission,
+    x: str,
+    at: int,
+    *,
+    length: int,
+    start: int,
+    count: int,
+    fill: float,
+    picked: _Picked = _ALL,
+    lead: int = 2,
+) -> str:
+    """x[start : start + count] along an axis of which `length` places are picked, `fill` where that lies outside."""
+    end = start + count
+    begin, stop = max(start, 0), min(end, length)
+    first, step = picked.get(at, _EVERY)
+    ranges = {other: (other_first, LAST, other_step) for other, (other_first, other_step) in picked.items()}
+    ranges[at] = (first + step * begin, LAST if stop == length else first + step * stop, step)
+    x = _slice(emit, x, ranges, lead=lead)
+    if (begin, stop) != (start, end):
+        x = emit.node("Pad", x, [begin - start, end - stop], fill, [lead + at])
     return x
 
 
-def _span(emit: Emission, x: str, axis: int, *, length: int, start: int, count: int, fill: float) -> str:
-    """x[start : start + count] along an axis of `length`, `fill` where that lies outside."""
-    end = start + count
-    first, last = max(start, 0), min(end, length)
-    if (first, last) != (0, length):
-        x = emit.node("Slice", x, [first], [last], [axis])
-    if (first, last) != (start, end):
-        x = emit.node("Pad", x, [first - start, end - last], fill, [axis])
+def _slice(emit: Emission, x: str, ranges: Mapping[int, tuple[int, int, int]], *, lead: int) -> str:
+    """The start, end and step along some of (lead axes, t,h,w)."""
+    some = {lead + at: values for at, values in ranges.items() if values != (0, LAST, 1)}
+    if some:
+        starts, ends, steps = zip(*some.values(), strict=True)
+        x = emit.node("Slice", x, list(starts), list(ends), list(some), list(steps))
     return x
