@@ -33,6 +33,7 @@ from subjects import (
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from sum3dcam import attribution, export, models
 from sum3dcam.contract import LOGITS
 from sum3dcam.evaluation.provenance import machine, versions
 from sum3dcam.export.archive import labels_path
@@ -151,17 +152,23 @@ def main(
 
 
 def build_artifacts(prepared: Prepared, *, formats: Iterable[str], folder: Path) -> list[Path]:
-    """The network in each format, past the gate, whose oracle is computed once; those already there are kept."""
+    """The network in each format, past the gate, whose oracle is computed once; kept until its code changes."""
     card = prepared.card
     stem = f"{card.model}-{card.num_frames}x{card.size_px}"
     files = [folder / f"{stem}{suffix}" for suffix in formats]
-    missing = [path for path in files if not (path.exists() and labels_path(path).exists())]
+    sources = [path for package in (attribution, export, models) for path in Path(package.__path__[0]).rglob("*.py")]
+    code = max(path.stat().st_mtime for path in sources)
+    missing = [path for path in files if not all(_is_newer(file, than=code) for file in (path, labels_path(path)))]
     if missing:
         oracle = reference(prepared)
         for path in missing:
             print(f"exporting {path.name}", file=sys.stderr)
             export_pair(prepared, path, oracle=oracle)
     return files
+
+
+def _is_newer(path: Path, *, than: float) -> bool:
+    return path.exists() and path.stat().st_mtime > than
 
 
 def same_answers(

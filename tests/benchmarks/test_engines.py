@@ -1,6 +1,7 @@
 """benchmarks/engines.py and report.py: what is wrong is not timed, what moved is said."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from click.testing import CliRunner
 from subjects import LABELS, LAYERS, MAPS, Subject, outputs_of
 
-from sum3dcam.export.prepare import prepare, random_clips
+from sum3dcam.export.prepare import Prepared, prepare, random_clips
 
 SMALL = ["--frames", "8", "--size", "32", "--batch", "1", "--repeats", "3", "--threads", "1"]
 
@@ -49,6 +50,27 @@ def test_every_program_answers_what_it_is_asked_for(results: Path) -> None:
     assert programs[LAYERS] == programs[MAPS] | {"captum fp32", "pytorch-grad-cam fp32"}
     flop = found["flop_per_clip"]
     assert flop[LABELS] < flop[LAYERS] < flop[MAPS] < 2 * flop[LABELS]
+
+
+def test_artefacts_are_kept_until_the_code_that_makes_them_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def export(prepared: Prepared, path: Path, *, oracle: object) -> None:
+        made.append(path.name)
+        path.touch()
+        path.with_suffix(f".labels{path.suffix}").touch()
+
+    monkeypatch.setattr(engines, "export_pair", export)
+    monkeypatch.setattr(engines, "reference", lambda prepared: None)
+    prepared = prepare("resnext-mini", random_seed=0, num_frames=8, size_px=32)
+    for _ in range(2):
+        (path,) = engines.build_artifacts(prepared, formats=[".onnx"], folder=tmp_path)
+    assert made == [path.name]
+    os.utime(path, (0, 0))
+    engines.build_artifacts(prepared, formats=[".onnx"], folder=tmp_path)
+    assert made == [path.name] * 2
 
 
 @pytest.mark.parametrize("fault", ["class", "tap", "layout"])
