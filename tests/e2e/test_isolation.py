@@ -30,21 +30,24 @@ def test_the_worker_has_its_decoders_and_they_have_no_rights(server: Server) -> 
 
 
 def test_decoders_killed_in_the_middle_of_a_file_cost_that_answer_alone(
-    server: Server, videos: list[bytes], http: Any, grpc_send: Any
+    server: Server, videos: list[bytes], http: Any, grpc_send: Any, npy_of: Any
 ) -> None:
     before = http(videos[0], {}).body
+    clip = npy_of(videos[0])  # needs no decoder
+    beside = http(clip, {}).body
     workers = readiness.workers(server)
     for send in (http, grpc_send):
         victims = decoders(server)
         for victim in victims:
             victim.suspend()
-        with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(send, videos[0], {})
+        with ThreadPoolExecutor(2) as pool:
+            asked, neighbour = (pool.submit(send, data, {}) for data in (videos[0], clip))
             time.sleep(2.0)  # well within the batch's delay and into the file
             for victim in victims:
                 os.kill(victim.pid, signal.SIGKILL)
             reply = asked.result()
         assert json.loads(reply.body)["error"]["code"] == "decoder_crashed"
+        assert neighbour.result().body == beside
         assert http(videos[0], {}).body == before
         assert len(decoders(server)) == 2
     assert readiness.workers(server) == workers

@@ -82,6 +82,11 @@ def test_openvino_takes_the_threads_and_the_precision_it_is_given(tmp_path: Path
     )
 
 
+def test_onnxruntime_takes_the_threads_it_is_given(tmp_path: Path, write_tiny: Write) -> None:
+    engine: Any = load_engine(write_tiny(tmp_path / "tiny.onnx"), device="cpu", num_threads=3, engine="onnxruntime")
+    assert engine._session(engine.card.outputs).get_session_options().intra_op_num_threads == 3
+
+
 @pytest.mark.parametrize(
     ("device", "installed", "said"), [("cuda:0", True, "CPU"), ("cpu", False, "pip install openvino")]
 )
@@ -271,6 +276,21 @@ def test_gpu_that_is_not_there_is_refused_and_not_replaced(tmp_path: Path, write
         pytest.skip("this onnxruntime has CUDA")
     with pytest.raises(ArtifactError, match="cuda:0"):
         load_engine(write_tiny(tmp_path / "tiny.onnx"), device="cuda:0", num_threads=1)
+
+
+def test_a_gpu_is_asked_for_by_its_number(tmp_path: Path, write_tiny: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def refuse(*_: object, providers: Any, **__: object) -> None:
+        asked.extend(providers)
+        raise RuntimeError
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    with pytest.raises(ArtifactError):
+        load_engine(write_tiny(tmp_path / "tiny.onnx"), device="cuda:3", num_threads=1)
+    ((name, options),) = asked
+    assert (name, options["device_id"]) == ("CUDAExecutionProvider", "3")
 
 
 @pytest.mark.parametrize("graphs", [["explain"], ["explain", "explain"], ["labels"], ["explain", "labels", "labels"]])

@@ -18,6 +18,8 @@ def test_the_projects_own_configuration_is_valid_and_has_one_size_limit() -> Non
     settings = read_settings(model_config, properties=properties)
     assert settings.max_reply_bytes == settings.limits.max_bytes == int(properties["max_request_size"])
     assert settings.batch_seconds == TIME_SHARE * model_config["responseTimeout"]
+    # TorchServe's own 300: so long /ping says Healthy of workers that do not come back.
+    assert model_config["maxRetryTimeoutInSec"] <= 60
 
 
 def test_everything_binds_to_loopback_and_nothing_can_be_loaded() -> None:

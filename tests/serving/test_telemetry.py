@@ -74,6 +74,7 @@ def test_rows_are_counted_by_transport_and_code(telemetry: Telemetry, registry: 
     assert value("decode_seconds_bucket", "http", le="0.5") == 2
     assert value("decode_seconds_count", "grpc") is None  # it was not decoded
     assert value("worker_seconds_sum", "grpc") == 2.0
+    assert value("worker_seconds_bucket", "grpc", le="300.0") == 1  # as long as a batch may take
     assert (value("batch_items_sum", "http"), value("batch_items_sum", "grpc")) == (3, 2)
     assert registry.get_sample_value("sum3dcam_batches_total", {"model": "tiny"}) == 2
 

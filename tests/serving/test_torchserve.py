@@ -59,6 +59,17 @@ def test_wrong_model_configuration_is_refused_before_the_start(
     assert not (tmp_path / "run").exists()
 
 
+def test_archive_that_is_not_what_was_packed_is_refused_before_anything_else(
+    write_archive: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = write_archive("batchSize: many")  # wrong itself, so that nothing starts where the digest is not looked at
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("more.py", "import os\n")
+    with pytest.raises(ArtifactError, match=r"not what m\.mar\.sha256"):
+        torchserve.start([path], config=CONFIG, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("key", ["management_address=http://0.0.0.0:8081", "grpc_management_address=10.0.0.1"])
 def test_open_model_api_is_refused_beyond_loopback(
     key: str, write_archive: Callable[[str], Path], tmp_path: Path

@@ -8,6 +8,7 @@ from typing import Any
 
 import av
 import numpy as np
+import onnxruntime
 import psutil
 import pytest
 
@@ -47,6 +48,12 @@ def test_servers_size_limit_reaches_the_replies(
     (reply,) = predictor.predict([{"data": clip_bytes(), "explain": "maps"}])
     with pytest.raises(TooLargeError, match="max_response_size"):
         decode_reply(reply.body)
+
+
+def test_the_gpu_that_the_server_names_is_the_one_asked_for(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(ArtifactError, match="cuda:3"):
+        start_predictor(tiny_folder, gpu_id=3, model_config={"sum3dcam": {"decode_processes": 0}})
 
 
 @pytest.mark.parametrize("config", [{"sum3dcam": {"max_frame": 3}}, {"batchSize": "8"}])
