@@ -219,6 +219,11 @@ def test_nothing_is_lost_or_wrong_under_mixed_load(fault: Fault, running: Runnin
     if fault is end_instance:
         # Who is told to end answers what it has, and gets no more: nobody has to ask again.
         assert ledger.failures == []
+        # Nor has it been asked for so long that it had to be ended in the middle of its work.
+        running.wait_whole()
+        said = "".join((running.run_dir / f"{name}.log").read_text() for name in cluster.INSTANCES)
+        assert "stopped pid" in said
+        assert "unanswered" not in said
 
 
 @pytest.mark.parametrize("kind", KINDS)

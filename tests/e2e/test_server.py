@@ -48,6 +48,16 @@ def test_body_is_a_video_whatever_its_content_type_says(
     assert reply.json()["status"] == "ok"
 
 
+@pytest.mark.parametrize("content_type", ["text/plain", "application/json"])
+def test_body_is_not_parsed_before_the_handler_sees_it(content_type: str, server: Server) -> None:
+    url = f"{server.url}/models/mini/invoke"
+    parsed, raw = (
+        httpx.post(url, content=b"[1, 2]", headers=headers, timeout=120)
+        for headers in ({"content-type": content_type}, BYTES)
+    )
+    assert (parsed.status_code, parsed.content) == (415, raw.content)
+
+
 def test_form_encoded_body_is_lost_and_the_error_says_so(server: Server) -> None:
     # What curl --data-binary sends by itself. TorchServe looks for form fields and drops the rest.
     headers = {"content-type": "application/x-www-form-urlencoded"}
