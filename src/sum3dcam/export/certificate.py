@@ -8,9 +8,7 @@ whether it passed, and the reason where it did not.
 import math
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,13 +34,16 @@ def certify(runners: Iterable[Runner], *, card: Card, reference: Reference) -> t
 
     An engine that fails has a row that says so: the caller decides which of them must pass.
     """
+    usual, few = part_outputs(card, usual_outputs(card)), reference.first(TIMED_CLIPS)
     rows = []
     for runner in runners:
         try:
-            figures, misses = _measure(_answers(runner, reference, card=card), reference)
-            part = _usual_part(runner, reference, card=card)
-            figures["clip_seconds"] = part.clip_seconds
-            misses += compare(part.answers, reference=part.reference)[1]
+            answers, _ = _answers(runner, card.outputs, reference, batch_sizes=BATCH_SIZES)
+            figures, misses = _measure(answers, reference)
+            answers, seconds = _answers(runner, usual, few, batch_sizes=[1] * TIMED_CLIPS)
+            misses += compare(answers, reference=few)[1]
+            # On a busy machine it errs, but all engines of a file are timed one after the other.
+            figures["clip_seconds"] = statistics.median(seconds[1:])
         except ParityError as error:
             figures, misses = {}, [error]
         facts = {"engine": runner.engine, "provider": runner.provider, "versions": runner.versions}
@@ -68,54 +69,27 @@ def _boxes(map_THW: npt.NDArray[Any]) -> dict[int, BoxXYXY]:
     return {box.frame: box.box_xyxy for box in found}
 
 
-def _answers(runner: Runner, reference: Reference, *, card: Card) -> Arrays:
-    """The whole graph's answers to all clips, in batches of several sizes.
+def _answers(
+    runner: Runner, outputs: tuple[str, ...], reference: Reference, *, batch_sizes: Sequence[int]
+) -> tuple[Arrays, list[float]]:
+    """The outputs for all clips, in batches of these sizes; and the seconds of each batch.
 
     Raises:
         ParityError: the engine cannot load or run the graph.
     """
-    ends = np.cumsum(BATCH_SIZES)[:-1]
+    answers: list[Arrays] = []
+    seconds = []
+    ends = np.cumsum(batch_sizes)[:-1]
     clips, targets = np.split(reference.clips_NTHWC, ends), np.split(reference.targets_N, ends)
-    with _failures():
-        run = runner.load(card.outputs)
-        return _joined([run(clips_B, targets_B) for clips_B, targets_B in zip(clips, targets, strict=True)])
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The answers to the first clips of the part that a server usually runs, and the median of its seconds for one.
-
-    On a busy machine the seconds err, but all engines of a file are timed one after the other.
-    """
-
-    answers: Arrays
-    clip_seconds: float
-    reference: Reference
-
-
-def _usual_part(runner: Runner, reference: Reference, *, card: Card) -> _Part:
-    few = reference.first(TIMED_CLIPS)
-    answers, seconds = [], []
-    with _failures():
-        run = runner.load(part_outputs(card, usual_outputs(card)))
-        for clip in range(TIMED_CLIPS):
-            began = time.perf_counter()
-            answers.append(run(few.clips_NTHWC[clip : clip + 1], few.targets_N[clip : clip + 1]))
-            seconds.append(time.perf_counter() - began)
-        return _Part(_joined(answers), statistics.median(seconds[1:]), few)
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    """Whatever an engine raises is its failure to run the graph."""
     try:
-        yield
+        run = runner.load(outputs)
+        for clips_BTHWC, targets_B in zip(clips, targets, strict=True):
+            began = time.perf_counter()
+            answers.append(run(clips_BTHWC, targets_B))
+            seconds.append(time.perf_counter() - began)
+        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}, seconds
     except Exception as error:
         raise ParityError("cannot run the graph", got=str(error)) from error
-
-
-def _joined(answers: Sequence[Arrays]) -> Arrays:
-    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
 
 def _measure(answers: Arrays, reference: Reference) -> tuple[dict[str, float], list[ParityError]]:
