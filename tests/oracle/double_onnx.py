@@ -1,7 +1,7 @@
 """An ONNX file in float64, run by onnx's own reference evaluator: what the file says, without rounding or runtime.
 
-Convolution and pooling come from torch (the reference's grouped ConvTranspose fails, its Conv is slow); every other
-operator is the reference's numpy.
+Convolution, pooling and padding come from torch (the reference's grouped ConvTranspose fails, its Conv is slow, its Pad
+takes nothing away); every other operator is the reference's numpy.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from onnx.reference.op_run import OpRun
 def run(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The outputs by name, of a copy of `model` in which every float is a double."""
     double = in_double(model)
-    evaluator = ReferenceEvaluator(double, new_ops=[Conv, ConvTranspose, MaxPool])
+    evaluator = ReferenceEvaluator(double, new_ops=[Conv, ConvTranspose, MaxPool, Pad])
     names = [output.name for output in double.graph.output]
     return dict(zip(names, evaluator.run(None, feeds), strict=True))
 
@@ -92,6 +92,16 @@ class MaxPool(OpRun):
             bool(kw["ceil_mode"]),
         )
         return (values.numpy(),)
+
+
+class Pad(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Any, pads: Any, value: Any, axes: Any, mode: str | None = None) -> tuple[np.ndarray]:
+        rows = np.zeros((x.ndim, 2), dtype=np.int64)
+        rows[axes] = np.reshape(pads, (2, -1)).T
+        # torch counts axes from the last.
+        return (F.pad(_tensor(x), rows[::-1].ravel().tolist(), mode=mode or "constant", value=value.item()).numpy(),)
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:

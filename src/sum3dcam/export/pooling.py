@@ -177,18 +177,27 @@ def _phases(
 
 
 def _weave(emit: Emission, phases: Sequence[str], at: int, *, sizes: Sequence[int], lead: int) -> str:
-    """The phases in turn along an axis of (lead axes, t,h,w), which has `sizes` then."""
+    """The phases in turn along an axis of (lead axes, t,h,w), which has `sizes` then.
+
+    Channels are put last meanwhile, where OpenVINO's convolutions have them anyway: rows of them are moved, not floats.
+    """
     if len(phases) == 1:
         return phases[0]
     steps, size = len(phases), sizes[at]
     rows = -(-size // steps)
+    has_channels = lead == 2
     columns = []
     for first, phase in enumerate(phases):
         length = _num_picked(size, first, steps)
         whole = _span(emit, phase, at, length=length, start=0, count=rows, fill=0.0, lead=lead)
-        columns.append(emit.node("Unsqueeze", whole, [lead + at + 1]))
+        if has_channels:
+            whole = emit.node("Transpose", whole, perm=[0, 2, 3, 4, 1])
+        columns.append(emit.node("Unsqueeze", whole, [at + 2]))
     there = [rows * steps if axis == at else other for axis, other in enumerate(sizes)]
-    woven = emit.node("Reshape", emit.node("Concat", *columns, axis=lead + at + 1), [*[0] * lead, *there])
+    woven = emit.node("Concat", *columns, axis=at + 2)
+    woven = emit.node("Reshape", woven, [0, *there, -1] if has_channels else [0, *there])
+    if has_channels:
+        woven = emit.node("Transpose", woven, perm=[0, 4, 1, 2, 3])
     return _span(emit, woven, at, length=rows * steps, start=0, count=size, fill=0.0, lead=lead)
 
 
@@ -212,13 +221,14 @@ def _span(
     """x[start : start + count] along an axis of which `length` places are picked, `fill` where that lies outside."""
     end = start + count
     begin, stop = max(start, 0), min(end, length)
+    inside = (begin, stop) == (start, end)
     first, step = picked.get(at, _EVERY)
+    if step == 1 and not inside:
+        begin, stop = 0, length  # Pad takes away what it is given as less than nothing
     ranges = {other: (other_first, LAST, other_step) for other, (other_first, other_step) in picked.items()}
     ranges[at] = (first + step * begin, LAST if stop == length else first + step * stop, step)
     x = _slice(emit, x, ranges, lead=lead)
-    if (begin, stop) != (start, end):
-        x = emit.node("Pad", x, [begin - start, end - stop], fill, [lead + at])
-    return x
+    return x if inside else str(emit.node("Pad", x, [begin - start, end - stop], fill, [lead + at]))
 
 
 def _slice(emit: Emission, x: str, ranges: Mapping[int, tuple[int, int, int]], *, lead: int) -> str:
