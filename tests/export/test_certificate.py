@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.oracle import tiny
 
 from sum3dcam.artefact import read_card
@@ -19,6 +20,7 @@ from sum3dcam.export.parity import Reference, reference
 from sum3dcam.export.prepare import Prepared
 from sum3dcam.export.runners import Runner, onnx_runners
 from sum3dcam.hardware import processor
+from sum3dcam.openvino_graph import read_graph
 from sum3dcam.serving.engines import load_engine
 
 Answers = dict[str, np.ndarray]
@@ -200,3 +202,14 @@ def test_openvino_passes_and_its_server_finds_the_row(tmp_path: Path, made: Prep
         assert row["passed"], row["reason"]
         engine = load_engine(file, device="cpu", num_threads=1, engine="openvino")
         assert engine.card.parity_row(engine.name, provider=engine.provider) == row
+
+
+def test_every_weight_that_openvino_reads_is_a_constant_of_its_own(tmp_path: Path, made: Prepared) -> None:
+    export_pair(made, tmp_path / "m.onnx")
+    convolutions = [node for node in read_graph(tmp_path / "m.onnx").get_ops() if "Conv" in node.get_type_name()]
+    convolutions = [node for node in convolutions if node.get_type_name() != "Convert"]
+    weights = [node.input_value(1).get_node() for node in convolutions]
+    assert {weight.get_type_name() for weight in weights} == {"Constant"}
+    assert len({weight.data.ctypes.data for weight in weights}) == len(convolutions)  # not one place under two names
+    forward = sum(isinstance(module, torch.nn.Conv3d) for module in made.classifier.modules())
+    assert len(convolutions) > forward
