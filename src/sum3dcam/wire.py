@@ -20,8 +20,9 @@ _ZLIB = b"\x78\x01"  # a stream of the level used here
 
 
 def encode_json(envelope: Mapping[str, Any]) -> bytes:
-    """The envelope as compact UTF-8 JSON; NaN and infinity raise ValueError."""
-    return json.dumps(envelope, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    """The envelope as compact UTF-8 JSON, half surrogate pairs escaped; NaN and infinity raise ValueError."""
+    text = json.dumps(envelope, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode(errors="backslashreplace")
 
 
 def encode_safetensors(envelope: Mapping[str, Any], *, tensors: Tensors) -> bytes:
@@ -94,8 +95,8 @@ def decode_reply(body: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """
     tensors: dict[str, NDArray[Any]] = {}
     try:
-        # A safetensors file begins with the header's length in 8 bytes, of which a small one leaves most zero.
-        if body[:2] == _ZLIB and any(body[2:8]):
+        # A safetensors file begins with the length of its header in 8 bytes, which here would be beyond its end.
+        if body[:2] == _ZLIB and int.from_bytes(body[:8], "little") > len(body):
             body = zlib.decompress(body)
         # A safetensors header is padded to 8 bytes, so its length never begins with a brace (123).
         if body[:1] == b"{":

@@ -12,6 +12,7 @@ import pytest
 
 from sum3dcam.attribution.maps import build_maps
 from sum3dcam.contract import CONTRACT_VERSION, JSON_TYPE, SAFETENSORS_TYPE
+from sum3dcam.serving.codec import COMPRESSED_SHARE
 from sum3dcam.serving.predictor import Predictor
 from sum3dcam.serving.request import frame_spec
 from sum3dcam.serving.settings import Settings
@@ -289,6 +290,24 @@ def test_reply_beyond_the_cap_is_an_error_that_names_the_limit(engines: Any, cli
     assert (error["code"], error["allowed"], big.http_status) == ("too_large", 3000, 413)
     assert "max_response_size" in error["message"]
     assert small.http_status == 200
+
+
+@pytest.mark.parametrize("explain", ["maps", "grids"])
+@pytest.mark.parametrize("compression", ["none", "zlib"])
+def test_an_answer_that_cannot_be_sent_is_not_computed(
+    explain: str, compression: str, engines: Any, clip_bytes: Clip
+) -> None:
+    row = {"data": clip_bytes(num_frames=8), "explain": explain, "target": "top-2", "compression": compression}
+    (reply,) = Predictor(*engines).predict([row])
+    tensors = decode_reply(reply.body)[1]
+    taken = sum(tensor.nbytes for tensor in tensors.values())
+    assert taken > 0
+    engines[0].batch_sizes.clear()
+    limit = taken // (COMPRESSED_SHARE if compression == "zlib" else 1) - 1
+    (reply,) = Predictor(*engines, settings=Settings(max_reply_bytes=limit)).predict([row])
+    error = error_of(reply)
+    assert (error["code"], error["got"]) == ("too_large", taken)
+    assert engines[0].batch_sizes == []
 
 
 class Clock:

@@ -105,8 +105,10 @@ def test_of_a_reply_as_differences_only_the_u8_tensors_are_some() -> None:
     assert sizes["delta-zlib"] < sizes["zlib"] / 2 < sizes["none"] / 4
 
 
-def test_a_header_of_376_bytes_is_not_taken_for_zlib() -> None:
-    for filler in range(400):
+# 376 and 65,912 bytes of header: lengths that begin as zlib's streams do; the second has a third byte that is not zero.
+@pytest.mark.parametrize("at_least", [0, 65_536])
+def test_a_header_that_begins_like_zlib_is_read_as_a_header(at_least: int) -> None:
+    for filler in range(at_least, at_least + 800):
         body = encode_reply(
             {"status": "ok", "filler": "x" * filler},
             tensors={"a": np.zeros(1)},
@@ -117,3 +119,9 @@ def test_a_header_of_376_bytes_is_not_taken_for_zlib() -> None:
             assert wire.decode_reply(body)[0]["filler"] == "x" * filler
             return
     raise AssertionError("no header had that length")
+
+
+def test_half_a_surrogate_pair_travels_escaped() -> None:
+    reply = error_reply(BadOptionError("no such value", got="\ud800", allowed=["a"]), request_id="\udfff")
+    assert json.loads(reply.body)["error"]["got"] == "\ud800"
+    assert b"\\udfff" in reply.body

@@ -9,6 +9,12 @@ from sum3dcam.contract import JSON_TYPE, SAFETENSORS_TYPE
 from sum3dcam.errors import Sum3DCamError, TooLargeError
 
 OK = 200
+# How many times max_reply_bytes the tensors may take that are then compressed: maps shrink to a half or a third.
+COMPRESSED_SHARE = 4
+_TOO_LARGE = (
+    "the reply is beyond the server's max_response_size; ask for explain=grids or boxes, map_dtype=u8, fewer classes "
+    "or taps, or send a shorter video"
+)
 
 
 @dataclass(frozen=True)
@@ -41,13 +47,20 @@ def encode_reply(
     if compression != "none":
         reply = replace(reply, body=wire.compress(reply.body))
     if len(reply.body) > max_reply_bytes:
-        raise TooLargeError(
-            "the reply is beyond the server's max_response_size; ask for explain=grids or boxes, map_dtype=u8, fewer "
-            "taps, or send a shorter video",
-            got=len(reply.body),
-            allowed=max_reply_bytes,
-        )
+        raise TooLargeError(_TOO_LARGE, got=len(reply.body), allowed=max_reply_bytes)
     return reply
+
+
+def check_tensor_bytes(num_bytes: int, *, compression: str, max_reply_bytes: int) -> None:
+    """Refuses an answer before it is computed whose tensors alone would be beyond the limit, or fill the memory.
+
+    Raises:
+        TooLargeError: more bytes than `encode_reply` could send; where they are compressed, than COMPRESSED_SHARE times
+            as many.
+    """
+    allowed = max_reply_bytes * (1 if compression == "none" else COMPRESSED_SHARE)
+    if num_bytes > allowed:
+        raise TooLargeError(_TOO_LARGE, got=num_bytes, allowed=allowed)
 
 
 def error_reply(error: Sum3DCamError, *, request_id: str | None) -> Reply:

@@ -1,5 +1,6 @@
 """What an explained request's answer holds beside labels: maps or grids, boxes in the source, tubes."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,20 @@ def describe_attribution(options: RequestOptions) -> Json:
 def outputs_read(options: RequestOptions) -> tuple[str, ...]:
     """The graph's outputs that an explained request's answer is made from."""
     return (LOGITS, EXPLAINED, *grids_read(options.method, taps=options.taps))
+
+
+def tensor_bytes(options: RequestOptions, *, num_clips: int, card: Card) -> int:
+    """How many bytes the tensors of an answer of so many clips take, before compression."""
+    each = 0
+    if options.explain == "maps":
+        num_maps = 1 + len(taps_by_stream(options.taps, tap_streams=card.tap_streams))
+        itemsize = _MAPS_AS[options.map_dtype](np.zeros(1, np.float32)).itemsize
+        each = num_maps * itemsize * card.num_frames * card.size_px**2
+    elif options.explain == "grids":
+        cells = {tap.name: math.prod(tap.grid_thw) for tap in card.taps}
+        floats = sum(cells[tap] * len(grids_read(options.method, taps=[tap])) for tap in options.taps)
+        each = floats * np.dtype(np.float32).itemsize
+    return num_clips * len(options.targets) * each
 
 
 def explain_clip(

@@ -14,9 +14,9 @@ from sum3dcam.contract import EXPLAIN_GRAPH, LOGITS, TOP_CLASS, UNIX_TIME_FROM_M
 from sum3dcam.errors import DeadlineExceededError, RequestError, Sum3DCamError
 from sum3dcam.serving.answer import build_answer
 from sum3dcam.serving.batch import Batch, Outputs
-from sum3dcam.serving.codec import Reply, encode_reply
+from sum3dcam.serving.codec import Reply, check_tensor_bytes, encode_reply
 from sum3dcam.serving.engines import Engine
-from sum3dcam.serving.explanation import outputs_read
+from sum3dcam.serving.explanation import outputs_read, tensor_bytes
 from sum3dcam.serving.options import RequestOptions, Row, read_request_id, read_trace
 from sum3dcam.serving.report import COMPUTE, ENCODE, Report
 from sum3dcam.serving.request import PendingRequest, Request, begin_request, frame_spec
@@ -108,7 +108,7 @@ class Predictor:
         for item, request in pending.items():
             batch.decoded(item)  # a future calls back after it has woken who waits
             with self._border(batch, [item]):
-                batch.requests[item] = request.finish(clip_length=self._explain.card.num_frames)
+                batch.requests[item] = self._finish(request)
         items = [item for item in pending if item in batch.requests]
         for engine in (self._labels, self._explain):
             self._compute(batch, items, engine=engine)
@@ -116,6 +116,15 @@ class Predictor:
             if item not in batch.replies:
                 with self._border(batch, [item]), batch.timed(ENCODE, [item]):
                     batch.replies[item] = self._encode(batch, item)
+
+    def _finish(self, pending: PendingRequest) -> Request:
+        request = pending.finish(clip_length=self._explain.card.num_frames)
+        check_tensor_bytes(
+            tensor_bytes(request.options, num_clips=len(request.clips_NTHWC), card=self._explain.card),
+            compression=request.options.compression,
+            max_reply_bytes=self._settings.max_reply_bytes,
+        )
+        return request
 
     def _engine(self, request: Request) -> Engine:
         return self._labels if request.options.explain == "none" else self._explain
