@@ -13,7 +13,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sum3dcam.serving.torchserve import Server
+from sum3dcam.serving.torchserve import CONSOLE_LOG, Server
 
 TRACE_ID, PARENT_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE_ID}-{PARENT_ID}-01"
@@ -153,6 +153,19 @@ def test_logs_are_json_and_hold_nothing_that_was_sent(server: Server, videos: li
     for name in ("worker.log", "access_log.log", "ts_log.log", "model_log.log"):
         assert all(isinstance(json.loads(line), dict) for line in logs[name].splitlines()), name
         assert logs[name], name
+
+
+def test_console_does_not_grow_with_requests(
+    server: Server, http: Any, grpc_send: Any, videos: list[bytes], answered: Any
+) -> None:
+    console, already = server.log_dir / CONSOLE_LOG, len(answered())
+    size = console.stat().st_size
+    for send in (http, grpc_send):
+        send(videos[0], {})
+        send(b"no video", {})
+    assert httpx.put(f"{server.url}/predictions/nosuch", content=b"x", timeout=120).status_code == 404
+    assert len(answered(after=already, at_least=4)) == 4
+    assert console.stat().st_size == size
 
 
 def test_the_dashboard_asks_for_what_is_there(server: Server, sent: Sent, project: Path) -> None:

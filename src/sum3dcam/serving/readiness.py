@@ -9,6 +9,8 @@ from sum3dcam.serving.management import Worker
 from sum3dcam.serving.torchserve import CONSOLE_LOG, Server, is_running
 
 POLL_SECONDS = 0.25
+# The console's end, more than all that a failed start says.
+TAIL_BYTES = 2**18
 READY = "READY"
 _DIED = "Backend worker process died."
 _ERROR = re.compile(r"[\w.]*(Error|Exception): ")
@@ -54,19 +56,25 @@ def wait_ready(server: Server, *, timeout_seconds: float) -> None:
 
 
 def failed_start(server: Server, *, said_before: int = 0) -> str | None:
-    """Why a worker died, if one did since the server's console had that many characters."""
-    said = _console(server)[said_before:]
+    """Why a worker died, if one did since the server's console had that many bytes."""
+    said = _console(server, after=said_before)
     return _last_error(said) or _DIED if _DIED in said else None
 
 
 def console_length(server: Server) -> int:
-    """Characters that the server and its workers have said so far."""
-    return len(_console(server))
-
-
-def _console(server: Server) -> str:
+    """Bytes that the server and its workers have said so far."""
     path = server.log_dir / CONSOLE_LOG
-    return path.read_text(errors="replace") if path.exists() else ""
+    return path.stat().st_size if path.exists() else 0
+
+
+def _console(server: Server, *, after: int = 0) -> str:
+    """The end of what was said after so many bytes."""
+    length = console_length(server)
+    if length == 0:
+        return ""
+    with (server.log_dir / CONSOLE_LOG).open("rb") as file:
+        file.seek(max(after, length - TAIL_BYTES))
+        return file.read().decode(errors="replace")
 
 
 def _last_error(console: str) -> str | None:
