@@ -1,21 +1,28 @@
 """What the load balancers are told; that they do it is shown in tests/e2e/test_cluster.py."""
 
+import json
 import re
+import socket
 import subprocess
+import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
+import httpx
 import pytest
 import trustme
 
 from sum3dcam.errors import ServerError
-from sum3dcam.serving import proxy
+from sum3dcam.serving import proxy, torchserve
 from sum3dcam.serving.proxy import Edge, Limits, Tls, Upstream
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "serve_config"
 KINDS = tuple(proxy.TEMPLATES)
 KEY = "a-key-of-20-letters_"
+SECRET = "Nobody-May-Read-This.mp4"
 EDGE = Edge(host="127.0.0.1", http_port=18000, grpc_port=17000, api_keys={KEY: "someone"})
 UPSTREAMS = {
     "a": Upstream(http="127.0.0.1:18080", grpc="127.0.0.1:17070", health="127.0.0.1:18083"),
@@ -77,6 +84,56 @@ def test_what_holds_keys_is_for_its_owner_alone(kind: str, tmp_path: Path) -> No
     for path in tmp_path.iterdir():
         if KEY in path.read_text():
             assert path.stat().st_mode & 0o077 == 0, path.name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logs_hold_nothing_that_users_send(kind: str, tmp_path: Path) -> None:
+    """Over both transports: refused at the edge, larger than allowed, and meant for instances that are not there."""
+    http_port, grpc_port, *nobodys = torchserve.free_numbers(8)
+    upstreams = {
+        name: Upstream(*(f"127.0.0.1:{port}" for port in nobodys[place::2])) for place, name in enumerate(UPSTREAMS)
+    }
+    configured(kind, tmp_path, edge=replace(EDGE, http_port=http_port, grpc_port=grpc_port), upstreams=upstreams)
+    log = tmp_path / "proxy.log"
+    with (
+        log.open("w") as out,
+        subprocess.Popen(proxy.command(kind, run_dir=tmp_path), stdout=out, stderr=subprocess.STDOUT) as process,
+    ):
+        try:
+            wait_listening(http_port)
+            with httpx.Client(base_url=f"http://127.0.0.1:{http_port}", headers={"x-api-key": KEY}, timeout=20) as http:
+                for path in ("/", "/invoke/", "/models/m/invoke/", "/models/m/invoke%2F", "/modelsX"):
+                    assert http.put(f"{path}{SECRET}").status_code in (403, 404)
+                for body in (b"x", bytes(LIMITS.request_bytes + 1)):
+                    refused = http.post(f"/models/m/invoke?target={SECRET}", content=body)
+                    assert refused.json()["error"]["code"] in ("overloaded", "unreachable", "too_large")
+            with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
+                for service in ("org.pytorch.serve.grpc.inference.InferenceAPIsService", SECRET):
+                    with pytest.raises(grpc.RpcError):
+                        channel.unary_unary(f"/{service}/{SECRET}")(b"", timeout=20, metadata=[("x-api-key", KEY)])
+            with closing(socket.create_connection(("127.0.0.1", http_port), timeout=20)) as raw:
+                raw.sendall(f"GET /{SECRET} {SECRET}\r\n\r\n".encode())
+                while raw.recv(4096):
+                    pass
+        finally:
+            process.terminate()
+    logs = {path.name: path.read_text() for path in tmp_path.glob("*.log")}
+    assert [name for name, text in logs.items() if SECRET in text] == []
+    logged = [json.loads(line) for text in logs.values() for line in text.splitlines() if line.startswith("{")]
+    assert len(logged) >= 9
+    parts = {line["request"].split(" ")[-1] for line in logged}
+    assert parts - {"/", "-"} == {"/models", "/org.pytorch.serve.grpc.inference.InferenceAPIsService"}
+
+
+def wait_listening(port: int) -> None:
+    until = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            assert time.monotonic() < until, "the proxy does not listen"
+            time.sleep(0.05)
 
 
 def test_nginx_spares_who_is_down(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ READY_PATH = "/ready"
 _DAEMONS = "/usr/sbin"
 _NOBODY = "nobody"
 _KEY_LINE = re.compile(r"([\w-]+)\s+([\w-]{16,})", re.ASCII)
+# Of a request's path the edge logs its first part, if it is one of these: any other may be a user's file name.
+_LOGGED_PARTS = ("invocations", "predictions", "models", r"org\.pytorch\.serve\.grpc\.inference\.InferenceAPIsService")
 # Before each gRPC message: whether it is compressed, and its length.
 _GRPC_PREFIX_BYTES = 5
 # As TorchServe takes them where nothing is configured.
@@ -178,6 +180,7 @@ def configure(
         refusals=_refusals(limits),
         ready_path=READY_PATH,
         grpc_prefix_bytes=_GRPC_PREFIX_BYTES,
+        logged_parts=_LOGGED_PARTS,
         run_dir=run_dir,
         temp_dir=temp_dir,
         user=user,
