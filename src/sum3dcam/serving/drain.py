@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 
 from sum3dcam.errors import ServerError
 from sum3dcam.serving import management, torchserve
-from sum3dcam.serving.management import ALL_VERSIONS, Version
+from sum3dcam.serving.management import ALL_VERSIONS, NotServedError, Version
 from sum3dcam.serving.occupancy import is_busy
-from sum3dcam.serving.torchserve import DRAINING_FILE, Server
+from sum3dcam.serving.torchserve import DRAINING_FILE, Server, is_running
 
 POLL_SECONDS = 0.05
 # Beyond maxBatchDelay: a batch's way to the worker, or its replies' from there to the clients' sockets.
@@ -41,10 +41,12 @@ def stop(server: Server, *, notice_seconds: float, in_flight_seconds: float) -> 
 
 
 def _all_versions(server: Server, *, model: str) -> tuple[Version, ...]:
-    """None of a server that does not answer: it has nothing in flight either."""
+    """None of a server that runs no more, or of a model that is served no more: they have nothing in flight either."""
+    if not is_running(server):
+        return ()
     try:
         return management.versions(server, model=model, version=ALL_VERSIONS)
-    except ServerError:
+    except NotServedError:
         return ()
 
 
@@ -53,13 +55,19 @@ def wait_idle(server: Server, watched: Callable[[], Iterable[Version]], *, timeo
 
     A request waits in the queue, or up to maxBatchDelay for company, where nothing shows it, or is at a worker, or is
     on its way back. So a version is idle once nothing has been seen of it for longer than the two that cannot be seen.
+    A server that does not say is not idle: it may be too busy to.
     """
     until = time.monotonic() + timeout_seconds
     last_busy = time.monotonic()
+    versions: tuple[Version, ...] = ()
     while True:
-        versions = tuple(watched())
+        try:
+            versions = tuple(watched())
+            busy = any(_is_at_work(server, version) for version in versions)
+        except ServerError:
+            busy = True
         now = time.monotonic()
-        if any(_is_at_work(server, version) for version in versions):
+        if busy:
             last_busy = now
         unseen_seconds = max((version.max_batch_delay_seconds for version in versions), default=0.0) + SETTLE_SECONDS
         if now - last_busy >= unseen_seconds:

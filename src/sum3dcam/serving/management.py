@@ -17,6 +17,10 @@ LOAD_SECONDS = 150.0
 ALL_VERSIONS = "all"
 
 
+class NotServedError(ServerError):
+    """The server has no such model or version."""
+
+
 @dataclass(frozen=True)
 class Worker:
     """A worker process; a restart changes its pid."""
@@ -43,7 +47,8 @@ def versions(server: Server, *, model: str, version: str = "") -> tuple[Version,
     """The default version of a model, or the one named, or ALL_VERSIONS.
 
     Raises:
-        ServerError: no such model or version, or no answer.
+        NotServedError: no such model or version.
+        ServerError: no answer.
     """
     path = f"/models/{model}" + (f"/{version}" if version else "")
     return tuple(
@@ -110,7 +115,8 @@ def _ask(server: Server, method: str, path: str, *, timeout_seconds: float) -> A
                     "the server's model API is closed; start it with enable_model_api=true in its config.properties",
                     got=f"{method} {path}",
                 ) from error
-            raise ServerError(f"TorchServe refused {method} {path}", got=_message(error)) from error
+            kind = NotServedError if error.code == HTTPStatus.NOT_FOUND else ServerError
+            raise kind(f"TorchServe refused {method} {path}", got=_message(error)) from error
     except (OSError, ValueError) as error:
         raise ServerError("TorchServe's management API does not answer", got=str(error)) from error
 
