@@ -60,10 +60,11 @@ def running(plan: Plan, *, timeout_seconds: float) -> Iterator[Keeper]:
         temp_dir = Path(tempfile.mkdtemp(prefix="sum3dcam-edge-"))
         stack.callback(rmtree, temp_dir, ignore_errors=True)
         kept = Keeper(plan, temp_dir=temp_dir)
+        state = plan.run_dir / STATE_FILE
+        # Last, so that whoever stops a cluster that is ending waits for its end.
+        stack.callback(state.unlink, missing_ok=True)
         stack.callback(kept.stop)
         kept.start(timeout_seconds=timeout_seconds)
-        state = plan.run_dir / STATE_FILE
-        stack.callback(state.unlink)
         state.write_text(json.dumps(asdict(_describe(plan)), indent=1))
         yield kept
 

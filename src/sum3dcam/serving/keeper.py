@@ -7,8 +7,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copytree, ignore_patterns
@@ -105,14 +105,15 @@ class Keeper:
         return ended
 
     def stop(self) -> None:
-        """Ends the proxy, then the instances, each after what it is doing."""
-        if PROXY in self._children:
-            self._children.pop(PROXY).stop(_SOFT_STOP[self._plan.kind], seconds=_SOFT_STOP_SECONDS)
-        for child in self._children.values():
-            child.send(signal.SIGTERM)
-        for name, child in self._children.items():
-            child.stop(signal.SIGTERM, seconds=INSTANCE_STOP_SECONDS)
-            self._stop_server(name)
+        """Ends the proxy, then the instances, each after what it is doing; SIGINT and SIGTERM do not hasten it."""
+        with _deaf():
+            if PROXY in self._children:
+                self._children.pop(PROXY).stop(_SOFT_STOP[self._plan.kind], seconds=_SOFT_STOP_SECONDS)
+            for child in self._children.values():
+                child.send(signal.SIGTERM)
+            for name, child in self._children.items():
+                child.stop(signal.SIGTERM, seconds=INSTANCE_STOP_SECONDS)
+                self._stop_server(name)
 
     def _ready(self) -> frozenset[str]:
         return frozenset(name for name, one in self._upstreams.items() if is_ready(one))
@@ -147,6 +148,17 @@ class Keeper:
         server = torchserve.last_started(self._plan.run_dir / name)
         if server is not None:
             torchserve.stop(server)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Nobody who is impatient leaves behind processes, which are in sessions of their own."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Child:
