@@ -142,8 +142,9 @@ class GrpcSender:
     def __init__(self, address: str, *, model: str, api_key: str | None = None) -> None:
         self._model = model
         self._metadata = () if api_key is None else ((API_KEY_HEADER, api_key),)
-        sizes = [(f"grpc.max_{way}_message_length", DEFAULT_MAX_MESSAGE_BYTES) for way in ("send", "receive")]
-        self._channel = grpc.aio.insecure_channel(address, options=sizes)
+        options = [(f"grpc.max_{way}_message_length", DEFAULT_MAX_MESSAGE_BYTES) for way in ("send", "receive")]
+        options.append(("grpc.enable_http_proxy", 0))  # what is measured is the server
+        self._channel = grpc.aio.insecure_channel(address, options=options)
         self._stub = InferenceAPIsServiceStub(self._channel)
 
     async def send(self, data: bytes, options: Mapping[str, str]) -> Answer:

@@ -17,7 +17,7 @@ from sum3dcam.client.inference_pb2_grpc import InferenceAPIsServiceStub
 from sum3dcam.client.prediction import Prediction
 from sum3dcam.client.reply import read_reply
 from sum3dcam.client.request import Options, check_size, reply_too_large
-from sum3dcam.client.settings import CONNECT_TIMEOUT_SECONDS, Settings, Tls, read_pem
+from sum3dcam.client.settings import CONNECT_TIMEOUT_SECONDS, Settings, Tls, is_loopback, read_pem
 from sum3dcam.errors import BadOptionError, LostError, RefusedError, Sum3DCamError
 
 TLS_SCHEME = "grpcs://"
@@ -141,11 +141,17 @@ def _channels(route: Route, *, library: ModuleType) -> list[Any]:
     )
     credentials = _credentials(tls or Tls())
     return [
-        library.secure_channel(address.removeprefix(TLS_SCHEME), credentials, options)
+        library.secure_channel(address.removeprefix(TLS_SCHEME), credentials, (*options, _proxy(address)))
         if address.startswith(TLS_SCHEME)
-        else library.insecure_channel(address, options)
+        else library.insecure_channel(address, (*options, _proxy(address)))
         for address in route.addresses
     ]
+
+
+def _proxy(address: str) -> tuple[str, int]:
+    """Whether the environment's proxies are asked, as gRPC's option."""
+    host = address.removeprefix(TLS_SCHEME).rpartition(":")[0].strip("[]")
+    return "grpc.enable_http_proxy", int(not is_loopback(host))
 
 
 def _credentials(tls: Tls) -> grpc.ChannelCredentials:

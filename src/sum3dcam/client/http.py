@@ -15,7 +15,7 @@ from sum3dcam.client.fault import find_fault
 from sum3dcam.client.prediction import Prediction
 from sum3dcam.client.reply import read_reply
 from sum3dcam.client.request import Options, reply_too_large
-from sum3dcam.client.settings import CONNECT_TIMEOUT_SECONDS, Settings, Tls
+from sum3dcam.client.settings import CONNECT_TIMEOUT_SECONDS, Settings, Tls, is_loopback
 from sum3dcam.errors import BadOptionError, LostError, RefusedError, ServerError, Sum3DCamError
 
 # TorchServe hands query parameters to the handler here alone: under /predictions/MODEL it drops them unread.
@@ -120,10 +120,14 @@ def _route(url: str | Sequence[str], *, settings: Settings) -> Route:
 def _session(route: Route) -> dict[str, Any]:
     """What httpx's two clients are made with. How many connections there are is for those to bound who ask."""
     tls = route.settings["tls"]
+    hosts = {httpx.URL(address).host for address in route.addresses}
+    direct = {host for host in hosts if is_loopback(host)}
     return {
         "headers": {"content-type": "application/octet-stream", **route.headers},
         "limits": httpx.Limits(max_connections=None, max_keepalive_connections=None),
-        "verify": True if tls is None else _context(tls),
+        "verify": httpx.create_ssl_context() if tls is None else _context(tls),
+        "mounts": {f"all://[{host}]" if ":" in host else f"all://{host}": None for host in direct},
+        "trust_env": hosts != direct,  # or a proxy that httpx cannot speak to would fail those who need none
     }
 
 

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TypedDict
 
@@ -107,6 +108,18 @@ def read_api_key(file: Path | None, *, environment: Mapping[str, str] = os.envir
     if file is None:
         return environment.get(API_KEY_VARIABLE)
     return read_pem(file).decode("utf-8", "replace").strip()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this is an address of the machine itself: a proxy's loopback is another one, so it is asked directly.
+
+    >>> [is_loopback(host) for host in ("localhost", "127.8.0.1", "::1", "10.0.0.1", "localhost.example")]
+    [True, True, True, False, False]
+    """
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def read_pem(file: Path) -> bytes:

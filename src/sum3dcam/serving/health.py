@@ -1,7 +1,6 @@
 """What a probe asks of a server, one check after another: is it alive, and should it be sent requests?"""
 
 import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
@@ -9,6 +8,7 @@ from typing import Any
 
 from sum3dcam.errors import Sum3DCamError
 from sum3dcam.serving import canary, drain, readiness
+from sum3dcam.serving.loopback import open_url
 from sum3dcam.serving.management import Worker
 from sum3dcam.serving.torchserve import Server, is_running
 
@@ -78,7 +78,7 @@ def _canary(server: Server, *, model: str, transport: str, timeout_seconds: floa
 
 def _ping(server: Server) -> Check:
     try:
-        with urllib.request.urlopen(f"{server.url}/ping", timeout=PING_SECONDS) as reply:
+        with open_url(f"{server.url}/ping", timeout=PING_SECONDS) as reply:
             return Check("ping", reply.status == HTTPStatus.OK, f"HTTP {reply.status}")
     except urllib.error.HTTPError as error:
         with error:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from shutil import copytree, ignore_patterns
 from sum3dcam.errors import ServerError
 from sum3dcam.serving import proxy, torchserve
 from sum3dcam.serving.archive import read_archive
+from sum3dcam.serving.loopback import open_url
 from sum3dcam.serving.proxy import Edge, Upstream
 from sum3dcam.serving.settings import read_properties
 from sum3dcam.serving.torchserve import Ports
@@ -220,7 +220,7 @@ def upstream(ports: Ports) -> Upstream:
 def is_ready(instance: Upstream) -> bool:
     """What the instance itself says."""
     try:
-        with urllib.request.urlopen(f"http://{instance.health}{proxy.READY_PATH}", timeout=2) as reply:
+        with open_url(f"http://{instance.health}{proxy.READY_PATH}", timeout=2) as reply:
             return bool(reply.status == 200)
     except (urllib.error.URLError, OSError):
         return False

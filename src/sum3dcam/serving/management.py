@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from sum3dcam.errors import ServerError
+from sum3dcam.serving.loopback import open_url
 from sum3dcam.serving.torchserve import Server
 
 TIMEOUT_SECONDS = 5.0
@@ -106,7 +107,7 @@ def unregister(server: Server, *, model: str, version: str) -> None:
 def _ask(server: Server, method: str, path: str, *, timeout_seconds: float) -> Any:
     request = urllib.request.Request(f"{server.management_url}{path}", method=method)
     try:
-        with urllib.request.urlopen(request, timeout=timeout_seconds) as reply:
+        with open_url(request, timeout=timeout_seconds) as reply:
             return json.load(reply)
     except urllib.error.HTTPError as error:
         with error:
