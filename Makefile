@@ -10,9 +10,11 @@ PYTHON ?= python3.11
 # Debian's: pytriton's own interpreter does not start under every 3.11.
 TRITON_PYTHON ?= /usr/bin/python3.11
 VENV ?= .venv
-# dev for working on it, gpu for a server with CUDA, nothing for a server without.
+# dev for working on it, gpu for a server with CUDA, openvino or nothing for a server without.
 EXTRAS ?= dev
 BIN := $(VENV)/bin
+# What runs servers takes the environment that is there, whatever it was made with, and makes one only where none is.
+FIRST_SETUP := $(if $(wildcard $(VENV)/.*-done),,setup)
 MODEL := resnext-mini
 WEIGHTS := export/weights/$(MODEL).safetensors
 DEMO := build/demo
@@ -43,17 +45,17 @@ ifeq ($(EXTRAS),gpu)
 endif
 	touch $@
 
-build/$(MODEL).onnx: $(WEIGHTS) $(shell find src/sum3dcam/export src/sum3dcam/models src/sum3dcam/attribution src/sum3dcam/*.py export -name '*.py') | setup
+build/$(MODEL).onnx: $(WEIGHTS) $(shell find src/sum3dcam/export src/sum3dcam/models src/sum3dcam/attribution src/sum3dcam/*.py export -name '*.py') | $(FIRST_SETUP)
 	$(BIN)/python export/to_onnx.py --model $(MODEL) --weights $(WEIGHTS) --output $@
 
 model_store/$(MODEL).mar: build/$(MODEL).onnx handlers/sum3dcam_handler.py serve_config/model-config.yaml
 	$(BIN)/python export/to_mar.py --artifact build/$(MODEL).onnx --name $(MODEL) --version 1.0 --output model_store/
 
-$(DEMO)/clip.mp4: | setup
+$(DEMO)/clip.mp4: | $(FIRST_SETUP)
 	$(BIN)/python -m sum3dcam.synthetic --output $(DEMO)/rendered --videos 4 --seed 2026 --difficulty full --frames 64
 	cp $(DEMO)/rendered/videos/jumping_jack_00003.mp4 $@
 
-demo: setup model_store/$(MODEL).mar $(CLIP) ## Export, archive, serve, ask over HTTP and gRPC, draw; CLIP=my.mp4 for your own
+demo: $(FIRST_SETUP) model_store/$(MODEL).mar $(CLIP) ## Export, archive, serve, ask over HTTP and gRPC, draw; CLIP=my.mp4 for your own
 	mkdir -p $(DEMO)
 	trap '$(BIN)/python -m sum3dcam.serving.launch stop --run-dir $(DEMO)/serve' EXIT; \
 	$(BIN)/python -m sum3dcam.serving.launch start model_store/$(MODEL).mar --run-dir $(DEMO)/serve; \
@@ -64,17 +66,17 @@ demo: setup model_store/$(MODEL).mar $(CLIP) ## Export, archive, serve, ask over
 	cmp $(DEMO)/result.json $(DEMO)/result.grpc.json
 	@echo "HTTP and gRPC gave the same answer. Look at $(DEMO)/overlay.mp4, $(DEMO)/overlay.png and $(DEMO)/result.json."
 
-serve: setup model_store/$(MODEL).mar ## Serve all of model_store/ on HTTP 8080 and gRPC 7070 (loopback)
+serve: $(FIRST_SETUP) model_store/$(MODEL).mar ## Serve all of model_store/ on HTTP 8080 and gRPC 7070 (loopback)
 	$(BIN)/python -m sum3dcam.serving.launch start
 
-stop: setup ## Stop the server that `make serve` started
+stop: $(FIRST_SETUP) ## Stop the server that `make serve` started
 	$(BIN)/python -m sum3dcam.serving.launch stop
 
 cluster: PROGRAMS := $(or $(PROXY),nginx)
-cluster: setup programs model_store/$(MODEL).mar ## Serve all of model_store/ twice behind nginx (PROXY=haproxy), HTTP 8000, gRPC 7000
+cluster: $(FIRST_SETUP) programs model_store/$(MODEL).mar ## Serve all of model_store/ twice behind nginx (PROXY=haproxy), HTTP 8000, gRPC 7000
 	$(BIN)/python -m sum3dcam.serving.cluster start $(if $(PROXY),--proxy $(PROXY))
 
-cluster-stop: setup ## Stop what `make cluster` started
+cluster-stop: $(FIRST_SETUP) ## Stop what `make cluster` started
 	$(BIN)/python -m sum3dcam.serving.cluster stop
 
 # What the container serves with: as serve_config/config.properties, but what clients, probes and scrapes ask listens
