@@ -28,9 +28,9 @@ def listening() -> Iterator[tuple[str, list[bytes]]]:
             connection, _ = server.accept()
             with connection:
                 line = connection.recv(1000).partition(b"\r\n")[0]
-            if not line:
-                return
-            said.append(line)
+                if not line:
+                    return
+                said.append(line)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = server.getsockname()
