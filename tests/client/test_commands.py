@@ -1,6 +1,7 @@
 """`sum3dcam predict` from the outside: what it asks, prints, writes and exits with."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,22 @@ def test_videos_of_one_name_do_not_share_an_overlay(videos: list[Path], tmp_path
     result = _run(videos[0], other, "--overlay", tmp_path / "overlays")
     assert result.exit_code == 2
     assert "same file" in " ".join(result.stderr.split())
+
+
+def test_a_name_that_is_not_utf8_stops_nothing(fake: Any, make: Any, videos: list[Path], tmp_path: Path) -> None:
+    fake.script.reply = make.reply(make.envelope(), {"maps": make.blob_maps(2)})
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4"))
+    odd.write_bytes(videos[0].read_bytes())
+    table, answers, lines = tmp_path / "boxes.csv", tmp_path / "answers.json", tmp_path / "lines.jsonl"
+    asked = [odd, videos[0], fake.flag, fake.address, "--overlay", tmp_path / "drawn"]
+    for options, said in (
+        (["--json", answers, "--csv", table], "caf\ufffd.mp4"),
+        (["--output", lines, "--csv", table], "2 answered, 0 failed, 0 were there"),
+        (["--output", lines], "0 answered, 0 failed, 2 were there"),
+    ):
+        result = _run(*asked, *options)
+        assert result.exit_code == 0, result.output
+        assert said in result.stdout
+    assert set(json.loads(answers.read_text())) == {str(odd), str(videos[0])}
+    assert "caf\\udce9.mp4" in table.read_text(encoding="utf-8")
+    assert (tmp_path / "drawn" / odd.name).exists()

@@ -38,12 +38,14 @@ def box_table(prediction: Prediction) -> npt.NDArray[Any]:
 def write_boxes(path: Path, predictions: Iterable[tuple[str, Prediction]]) -> None:
     """Writes the boxes of videos as CSV: `video`, then FIELDS; an unknown time is empty.
 
+    A path that is not UTF-8 has each such byte, 0xe9 for one, as the text \\udce9, as in the JSON.
+
     Raises:
         BadOptionError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
             writer.writerow(["video", *FIELDS])
             for video, prediction in predictions:

@@ -186,7 +186,8 @@ def _ask_for_the_rest(
 
         _ask_for(rest, ask=ask_and_keep, concurrency=concurrency, then=note)
     there = len(videos) - len(rest)
-    click.echo(f"{output}: {len(rest) - len(failed)} answered, {len(failed)} failed, {there} were there before")
+    name = click.format_filename(output)
+    click.echo(f"{name}: {len(rest) - len(failed)} answered, {len(failed)} failed, {there} were there before")
     return len(failed)
 
 
@@ -214,7 +215,7 @@ def _write_json(path: Path, outcomes: "Sequence[Outcome]") -> None:
     answer = outcomes[0].envelope if len(outcomes) == 1 else by_video
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(answer, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(answer, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise click.FileError(str(path), error.strerror) from error
 
@@ -227,11 +228,11 @@ def _report(outcomes: "Sequence[Outcome]") -> None:
     console = Console()
     for outcome in outcomes:
         if outcome.prediction is not None:
-            console.print(prediction_table(str(outcome.video), outcome.prediction))
+            console.print(prediction_table(click.format_filename(outcome.video), outcome.prediction))
     for outcome in outcomes:
         if outcome.error is not None:
             _say_failed(outcome)
 
 
 def _say_failed(outcome: "Outcome") -> None:
-    click.echo(f"failed: {outcome.video}: {outcome.error}", err=True)
+    click.echo(f"failed: {click.format_filename(outcome.video)}: {outcome.error}", err=True)

@@ -123,7 +123,8 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _encode(line: Mapping[str, Any]) -> bytes:
-    return json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n"
+    # In ASCII: a path that is not UTF-8 comes back as it was.
+    return json.dumps(line, default=str).encode() + b"\n"
 
 
 def _state(video: Path) -> dict[str, int] | None:
