@@ -15,9 +15,10 @@ import httpx
 import pytest
 import trustme
 
-from sum3dcam.errors import ServerError
+from sum3dcam.errors import ArtifactError, ServerError
 from sum3dcam.serving import proxy, torchserve
 from sum3dcam.serving.proxy import Edge, Limits, Tls, Upstream
+from sum3dcam.serving.settings import read_settings
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "serve_config"
 KINDS = tuple(proxy.TEMPLATES)
@@ -48,6 +49,12 @@ def test_limits_follow_from_what_the_instances_are_told() -> None:
     limits = proxy.read_limits(configs, properties={"max_request_size": "1000"})
     # A batch ahead and the request itself; what waits and what is in batches. The second has TorchServe's defaults.
     assert limits == Limits(request_bytes=1000, answer_seconds=90, under_way=50 + 2 * 4 + 100 + 1)
+
+
+def test_the_edge_has_the_workers_limit_where_no_configuration_names_one() -> None:
+    assert proxy.read_limits([{}], properties={}).request_bytes == read_settings(None, properties={}).limits.max_bytes
+    with pytest.raises(ArtifactError, match="max_request_size"):
+        proxy.read_limits([{}], properties={"max_request_size": "64M"})
 
 
 @pytest.mark.parametrize("kind", KINDS)

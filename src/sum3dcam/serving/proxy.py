@@ -22,6 +22,7 @@ from sum3dcam.errors import (
     UnreachableError,
 )
 from sum3dcam.serving.codec import error_reply
+from sum3dcam.serving.settings import size_limit
 
 TEMPLATES: Mapping[str, str] = {"nginx": "nginx.conf", "haproxy": "haproxy.cfg"}
 READY_PATH = "/ready"
@@ -85,10 +86,13 @@ def read_limits(model_configs: Iterable[Mapping[str, Any]], *, properties: Mappi
     """What an instance that serves archives with these model-config.yaml and this config.properties can keep.
 
     A request may find a batch ahead of it that takes all of its time, and then take as long: twice responseTimeout.
+
+    Raises:
+        ArtifactError: a size that is no number.
     """
     facts = [_DEFAULTS | dict(config) for config in model_configs]
     return Limits(
-        request_bytes=int(properties["max_request_size"]),
+        request_bytes=size_limit(properties, "max_request_size"),
         answer_seconds=2 * max(one["responseTimeout"] for one in facts),
         under_way=sum(one["jobQueueSize"] + one["maxWorkers"] * one["batchSize"] for one in facts),
     )

@@ -41,9 +41,9 @@ class Settings:
     """One worker's facts.
 
     `num_threads` is per worker, 0 leaves it to the engine; `decode_processes` is per worker, 0 decodes in the worker
-    itself, which a hostile file may then crash; `engines` names what runs a graph (explain, labels) in place
-    of its format's own; `max_batch_clips` is how many clips one call of the
-    engine takes, None asks for the device's default.
+    itself, which a hostile file may then crash; `engines` names what runs a graph (explain, labels) in place of the
+    fastest engine that is installed and certified; `max_batch_clips` is how many clips one call of the engine takes,
+    None asks for the device's default.
     """
 
     num_threads: int = 0
@@ -82,8 +82,8 @@ def read_settings(model_config: Mapping[str, Any] | None, *, properties: Mapping
             else None
         ),
         batch_seconds=TIME_SHARE * config.get("responseTimeout", _DEFAULT_RESPONSE_TIMEOUT_SECONDS),
-        max_reply_bytes=_bytes(properties, "max_response_size"),
-        limits=DecodeLimits(max_bytes=_bytes(properties, "max_request_size"), **limits),
+        max_reply_bytes=size_limit(properties, "max_response_size"),
+        limits=DecodeLimits(max_bytes=size_limit(properties, "max_request_size"), **limits),
     )
 
 
@@ -102,6 +102,19 @@ def server_properties(environment: Mapping[str, str] = os.environ) -> dict[str, 
     return read_properties(Path(path) if path else None)
 
 
+def size_limit(properties: Mapping[str, str], key: str) -> int:
+    """Bytes that a config.properties grants under max_request_size or max_response_size; TorchServe's own where it
+    is silent.
+
+    Raises:
+        ArtifactError: not a number.
+    """
+    text = properties.get(key, str(_TORCHSERVE_DEFAULT_BYTES))
+    if not text.isdigit():
+        raise ArtifactError(f"bad value for '{key}' in config.properties", got=text, allowed="a number of bytes")
+    return int(text)
+
+
 def _check_keys(values: Mapping[str, Any], *, allowed: Any, where: str) -> None:
     unknown = sorted(set(values) - set(allowed))
     if unknown:
@@ -118,10 +131,3 @@ def _text(value: Any, *, key: str) -> str:
     if not isinstance(value, str):
         raise ArtifactError(f"bad value for '{key}' in model-config.yaml", got=value, allowed="a name")
     return value
-
-
-def _bytes(properties: Mapping[str, str], key: str) -> int:
-    text = properties.get(key, str(_TORCHSERVE_DEFAULT_BYTES))
-    if not text.isdigit():
-        raise ArtifactError(f"bad value for '{key}' in config.properties", got=text, allowed="a number of bytes")
-    return int(text)
