@@ -25,7 +25,9 @@ class Options(TypedDict, total=False):
         format: "json" or "safetensors".
         compression: "none", "zlib", or "delta-zlib", which stores u8 maps as differences first: less than half
             their bytes, for some milliseconds; undone by the client.
-        deadline_ms: an item not begun by then is answered with an error, not computed.
+        deadline_ms: an item not begun by then is answered with an error, not computed. Milliseconds from its arrival
+            at the worker, without what it waited in TorchServe's queue; from 10^12 on a Unix time, which counts that,
+            too. The client itself waits no longer either way.
         request_id: comes back in the reply.
         traceparent: the caller's place in a trace (W3C Trace Context), for the server's log.
     """
