@@ -217,8 +217,9 @@ def test_nothing_is_left_when_the_server_ends(ending: str) -> None:
         assert len(pids) == 2
         if ending == "killed":
             server.kill()
-        server.stdin.write("0\n")
-        server.stdin.close()
+        else:
+            server.stdin.write("0\n")
+            server.stdin.flush()
     wait_for(lambda: not any(is_alive(pid) for pid in pids))
 
 
