@@ -2,7 +2,6 @@
 process of its own adds."""
 
 import json
-import shlex
 import statistics
 import sys
 import tempfile
@@ -20,11 +19,11 @@ import click
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from origin import origin
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from sum3dcam.evaluation.provenance import machine, versions
 from sum3dcam.video.decode import decode
 from sum3dcam.video.footage import DecodeLimits, FrameSpec
 from sum3dcam.video.geometry import PREPROCESSING, Geometry
@@ -249,9 +248,7 @@ def main(num_frames: int, repeats: int, codec: str, output: Path) -> None:
                 )
     short = encode("240p", codec=codec, num_frames=16)
     report = {
-        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-        "machine": machine(),
-        "versions": versions(),
+        **origin(),
         **{"num_frames": num_frames, "size_px": SIZE_PX, "codec": codec},
         "videos": rows,
         "isolation": time_isolation({"240p, 16 frames": short, **files}, repeats=repeats),

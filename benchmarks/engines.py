@@ -2,17 +2,17 @@
 
 import json
 import os
-import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from origin import origin
 from report import engines_table
 from rich.console import Console
 from roof import measure_roof
@@ -33,9 +33,8 @@ from subjects import (
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from sum3dcam import attribution, export, models
-from sum3dcam.contract import LOGITS
-from sum3dcam.evaluation.provenance import machine, versions
+from sum3dcam import attribution, contract, export, models
+from sum3dcam.contract import FP32, LOGITS
 from sum3dcam.export.archive import labels_path
 from sum3dcam.export.artefacts import CANDIDATES, export_pair
 from sum3dcam.export.joint import explain_graph, labels_graph
@@ -72,7 +71,12 @@ class Timing:
 @click.option("--formats", default=".onnx", show_default=True, help=f"Some of {','.join(CANDIDATES)}.")
 @click.option("--peers/--no-peers", default=False, help="Time pytorch-grad-cam and captum too (residual networks).")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda:0.")
-@click.option("--precisions", default="fp32", show_default=True, help=f"Of eager and inductor: {','.join(PRECISIONS)}.")
+@click.option(
+    "--precisions",
+    default="fp32",
+    show_default=True,
+    help=f"Of {','.join(PRECISIONS)}; of files those in which the format can be exported.",
+)
 @click.option("--compiled/--no-compiled", default=False, help="Time the joint graph compiled by inductor too.")
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(1))
 @click.option("--repeats", default=10, show_default=True, type=click.IntRange(3))
@@ -103,8 +107,9 @@ def main(
     torch.backends.cudnn.allow_tf32 = False
     prepared = prepare(model, random_seed=0, num_frames=num_frames, size_px=size_px)
     card = prepared.card
-    files = build_artifacts(prepared, formats=formats.split(","), folder=ARTIFACTS)
-    subjects = list(engine_subjects(files, device=device, num_threads=threads))
+    chosen = [precision for precision in precisions.split(",") if precision in contract.PRECISIONS]
+    files = build_artifacts(prepared, formats=formats.split(","), precisions=chosen, folder=ARTIFACTS)
+    subjects = list(engine_subjects(files, device=device, num_threads=threads, cuda_graph_clips=max(batch_sizes)))
     for precision in precisions.split(","):
         subjects += eager_subjects(prepared, device=device, precision=precision)
         if compiled:
@@ -125,9 +130,7 @@ def main(
     timings = time_interleaved(subjects, clips_NTHWC, targets_N, batch_sizes=batch_sizes, repeats=repeats)
     roofs.append(measure_roof(device))
     report = {
-        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-        "machine": machine(),
-        "versions": versions(),
+        **origin(),
         "model": card.model,
         "clip": list(card.clip_shape_THWC),
         "device": torch.cuda.get_device_name() if device != "cpu" else "cpu",
@@ -150,19 +153,25 @@ def main(
     Console(width=max(Console().width, 120)).print(engines_table(report))
 
 
-def build_artifacts(prepared: Prepared, *, formats: Iterable[str], folder: Path) -> list[Path]:
-    """The network in each format, past the gate, whose oracle is computed once; kept until its code changes."""
-    card = prepared.card
-    stem = f"{card.model}-{card.num_frames}x{card.size_px}"
-    files = [folder / f"{stem}{suffix}" for suffix in formats]
+def build_artifacts(
+    prepared: Prepared, *, formats: Iterable[str], folder: Path, precisions: Iterable[str] = (FP32,)
+) -> list[Path]:
+    """The network in each format and precision there is, past the gate, whose oracle is computed once; kept until its
+    code changes."""
     sources = [path for package in (attribution, export, models) for path in Path(package.__path__[0]).rglob("*.py")]
     code = max(path.stat().st_mtime for path in sources)
-    missing = [path for path in files if not all(_is_newer(file, than=code) for file in (path, labels_path(path)))]
-    if missing:
-        oracle = reference(prepared)
+    files = []
+    for precision in precisions:
+        card = replace(prepared.card, precision=precision)
+        in_precision = replace(prepared, card=card)
+        stem = f"{card.model}-{card.num_frames}x{card.size_px}" + (f"-{precision}" if precision != FP32 else "")
+        paths = [folder / f"{stem}{suffix}" for suffix in formats if suffix != ".onnx" or precision == FP32]
+        missing = [path for path in paths if not all(_is_newer(file, than=code) for file in (path, labels_path(path)))]
+        oracle = reference(in_precision) if missing else None
         for path in missing:
             print(f"exporting {path.name}", file=sys.stderr)
-            export_pair(prepared, path, oracle=oracle)
+            export_pair(in_precision, path, oracle=oracle)
+        files += paths
     return files
 
 

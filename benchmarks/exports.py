@@ -5,19 +5,15 @@ Random weights: neither time nor size depends on what a network has learnt.
 
 import json
 import os
-import platform
-import shlex
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import click
-import torch
+from origin import origin
 from rich.console import Console
 from rich.table import Table
 
-from sum3dcam import __version__
 from sum3dcam.artefact import ARTIFACT_SUFFIXES
 from sum3dcam.contract import EAGER
 from sum3dcam.export.archive import labels_path
@@ -56,9 +52,7 @@ def main(models: tuple[str, ...], output: Path) -> None:
     Console(width=max(Console().width, TABLE_WIDTH)).print(table)
     output.parent.mkdir(parents=True, exist_ok=True)
     report = {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "machine": {"cores": os.cpu_count(), "architecture": platform.machine(), "system": platform.platform()},
-        "versions": {"sum3dcam": __version__, "torch": torch.__version__},
+        **origin(),
         "exports": rows,
     }
     output.write_text(json.dumps(report, indent=1) + "\n")

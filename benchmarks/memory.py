@@ -9,7 +9,6 @@ import gc
 import json
 import os
 import resource
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -21,11 +20,11 @@ from pathlib import Path
 import click
 import numpy as np
 from numpy.typing import NDArray
+from origin import origin
 from rich.console import Console
 from rich.table import Table
 
 from sum3dcam.contract import DEFAULT_METHOD, EXPLAIN_GRAPH, LABELS_GRAPH, LOGITS, TOP_CLASS
-from sum3dcam.evaluation.provenance import machine, versions
 
 # Network, frames and pixels of a clip: as published.
 CASES = (("resnext101", 16, 112), ("i3d", 64, 224))
@@ -65,9 +64,7 @@ def main(threads: int, output: Path) -> None:
     Console(width=max(Console().width, 100)).print(table)
     output.parent.mkdir(parents=True, exist_ok=True)
     report = {
-        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-        "machine": machine(),
-        "versions": versions(),
+        **origin(),
         "unit": "MiB resident, above the interpreter with its modules; per clip: between batches of 1 and of 3",
         "graphs": rows,
     }

@@ -5,9 +5,7 @@ disturbs it. So the sums say what the graphs would take at best, and which part 
 """
 
 import json
-import shlex
-import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +15,7 @@ import click
 import numpy as np
 import torch
 from engines import ARTIFACTS, SEED, build_artifacts, count_flop
+from origin import origin
 from rich.console import Console
 from rich.table import Table
 from roof import measure_roof
@@ -24,7 +23,6 @@ from subjects import LABELS, MAPS, outputs_of
 from tqdm import tqdm
 
 from sum3dcam.contract import TOP_CLASS
-from sum3dcam.evaluation.provenance import machine, versions
 from sum3dcam.export.archive import labels_path
 from sum3dcam.export.prepare import prepare, random_clips
 from sum3dcam.models import NETWORKS
@@ -68,9 +66,7 @@ def main(model: str, num_frames: int | None, size_px: int | None, threads: int, 
                 _, before = shortest[kind].get(operator.node_name, ("", timedelta.max))
                 shortest[kind][operator.node_name] = (operator.node_type, min(before, operator.real_time))
     report = {
-        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-        "machine": machine(),
-        "versions": versions(),
+        **origin(),
         "model": card.model,
         "clip": list(card.clip_shape_THWC),
         "threads": threads,
@@ -85,13 +81,12 @@ def main(model: str, num_frames: int | None, size_px: int | None, threads: int, 
 
 def _by_kind(operators: Mapping[str, tuple[str, timedelta]]) -> Mapping[str, Mapping[str, float]]:
     """Number and seconds by kind, the longest first; of those that took any time at all."""
-    counts: Counter[str] = Counter()
-    seconds: Counter[str] = Counter()
+    times: dict[str, list[float]] = defaultdict(list)
     for kind, took in operators.values():
         if took:
-            counts[kind] += 1
-            seconds[kind] += took.total_seconds()  # type: ignore[assignment]
-    return {kind: {"count": counts[kind], "seconds": total} for kind, total in seconds.most_common()}
+            times[kind].append(took.total_seconds())
+    longest_first = sorted(times, key=lambda kind: -sum(times[kind]))
+    return {kind: {"count": len(times[kind]), "seconds": sum(times[kind])} for kind in longest_first}
 
 
 def operators_table(report: Mapping[str, Any]) -> Table:

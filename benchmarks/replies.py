@@ -5,8 +5,6 @@ against the served ones first.
 """
 
 import io
-import shlex
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,13 +15,13 @@ import click
 import numpy as np
 from load.inprocess import MAX_MESSAGE, unpacked
 from load.results import dumps
+from origin import origin
 from rich.console import Console
 from rich.table import Table
 
 from sum3dcam import wire
 from sum3dcam.client.rebuild import rebuild_maps
 from sum3dcam.client.reply import read_reply
-from sum3dcam.evaluation.provenance import machine, versions
 from sum3dcam.serving.codec import encode_reply
 from sum3dcam.video.decode import DecodeLimits, decode
 
@@ -74,9 +72,7 @@ def main(archive: Path, source: Path | None, output: Path) -> None:
     rows = {name: measure(body, WISHES[name]) for name, body in bodies.items()}
     show(rows, title=f"Replies to one clip of {shape[0]}x{shape[1]}x{shape[2]}")
     report = {
-        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-        "machine": machine(),
-        "versions": versions(),
+        **origin(),
         "clip_shape_THWC": list(shape),
         "rebuilt_difference": difference,
         "replies": rows,

@@ -9,8 +9,6 @@ in this process (decode, compute, encode, and the throughput that the server's i
 
 import asyncio
 import os
-import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,12 +24,12 @@ from load.results import dumps
 from load.senders import GRPC, HTTP, SENDERS
 from load.server import Target, started
 from load.tables import serving_tables
+from origin import origin
 from rich.console import Console
 
 from sum3dcam.client.connection import Connection, connect
 from sum3dcam.client.settings import DEFAULT_MODEL
 from sum3dcam.contract import Card
-from sum3dcam.evaluation.provenance import machine, versions
 
 # Of a model whose card is not at hand: any clip makes it say what it is.
 PROBE = {"num_frames": 16, "size_px": 112}
@@ -100,10 +98,8 @@ def main(
         except TimeoutError:
             complete = False
         report = {
-            "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-            "machine": machine(),
+            **origin(PACKAGES),
             "load_average_before": load_before,
-            "versions": versions(PACKAGES),
             "model": name,
             "clip": card,
             "server": {"started_here": archive is not None, "config": dict(target.config)},

@@ -5,7 +5,6 @@ python benchmarks/soak.py --minutes 30 --output benchmarks/results/soak.json
 
 import asyncio
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -23,8 +22,8 @@ from load.results import dumps
 from load.server import CONFIG
 from load.soak import Plan, soak
 from load.soak_picture import soak_picture
+from origin import origin
 
-from sum3dcam.evaluation.provenance import machine, versions
 from sum3dcam.serving import proxy
 
 PACKAGES = ("sum3dcam", "torchserve", "onnxruntime", "openvino", "numpy", "av", "grpcio")
@@ -50,10 +49,8 @@ def main(archive: Path, kind: str, minutes: float, output: Path, **how: Any) -> 
     except WrongAnswerError as error:
         raise click.ClickException(str(error)) from error
     report = {
-        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-        "machine": machine(),
+        **origin(PACKAGES),
         "load_average_before": load_before,
-        "versions": versions(PACKAGES),
         "proxy": kind,
         "plan": asdict(plan),
         **found,

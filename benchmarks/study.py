@@ -4,8 +4,6 @@ OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive python benchmarks/study.py --preset sh
 """
 
 import json
-import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,9 +16,9 @@ from claims.measurement import PROTOCOL, TEST_SEED, Counted, measure, read_facts
 from claims.page import page, write_picture
 from claims.presets import PRESETS, Preset
 from claims.summary import summarise
+from origin import origin
 
 from sum3dcam.contract import ONNXRUNTIME
-from sum3dcam.evaluation import provenance
 from sum3dcam.evaluation.report import dumps
 from sum3dcam.export.artefacts import export_pair
 from sum3dcam.export.prepare import prepare
@@ -52,13 +50,11 @@ def main(name: str, work: Path | None, results: Path, threads: int, device: str)
                 networks[variant].append(measure(engine, test, map_videos=preset.map_videos, folder=weights.parent))
             # After every seed: hours may lie between one and the next.
             report = {
-                "command": shlex.join(["python", "benchmarks/study.py", *sys.argv[1:]]),
+                **origin(),
                 "preset": facts(preset),
                 "seeds": preset.seeds[: preset.seeds.index(seed) + 1],
                 "test": {"seed": TEST_SEED, "difficulty": "hard", "protocol": asdict(PROTOCOL)},
                 "threads": threads,
-                "machine": provenance.machine(),
-                "versions": provenance.versions(),
                 "training_minutes": training_seconds(work) / 60,
                 "results": summarise(networks, facts=read_facts(test)),
             }

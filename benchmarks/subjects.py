@@ -3,8 +3,9 @@
 import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from sum3dcam.attribution.maps import grids_read
 from sum3dcam.contract import (
     DEFAULT_METHOD,
     EXPLAIN_GRAPH,
+    FP32,
     LABELS_GRAPH,
     LOGITS,
     TOP_CLASS,
@@ -30,7 +32,8 @@ from sum3dcam.contract import (
 )
 from sum3dcam.errors import ArtifactError
 from sum3dcam.export.archive import labels_path
-from sum3dcam.export.joint import explain_graph, fold_weights, labels_graph
+from sum3dcam.export.joint import ExplainGraph, LabelsGraph, explain_graph, fold_weights, labels_graph
+from sum3dcam.export.precision import lower_precision
 from sum3dcam.export.prepare import Prepared
 from sum3dcam.models import Classifier
 from sum3dcam.serving.engines import LOADERS, Engine, load_engine
@@ -64,20 +67,25 @@ def outputs_of(card: Card) -> Mapping[str, tuple[str, ...]]:
     return {LABELS: (LOGITS,), **grids}
 
 
-def engine_subjects(artifacts: list[Path], *, device: str, num_threads: int) -> Iterator[Subject]:
-    """Every engine that runs one of the files and passed its gate, in each kind."""
+def engine_subjects(
+    artifacts: list[Path], *, device: str, num_threads: int, cuda_graph_clips: int = 0
+) -> Iterator[Subject]:
+    """Every engine that runs one of the files and passed its gate, in each kind; on a GPU torch's also as CUDA graphs
+    of up to so many clips."""
     for path in artifacts:
-        for engine_name in LOADERS[path.suffix]:
+        on_gpu = device != "cpu" and path.suffix in (".pt", ".pt2")
+        for name, clips in product(LOADERS[path.suffix], (0, cuda_graph_clips) if on_gpu else (0,)):
+            shown = f"{name}, CUDA graph" if clips else name
             kinds = dict(outputs_of(read_card(path)))
             for file, wanted in ((labels_path(path), {LABELS: kinds.pop(LABELS)}), (path, kinds)):
-                first = next(iter(wanted.values()))
+                load = partial(load_engine, file, device=device, num_threads=num_threads, engine=name)
                 try:
-                    engine = load_engine(file, device=device, num_threads=num_threads, engine=engine_name, wanted=first)
+                    engine = load(wanted=next(iter(wanted.values())), cuda_graph_clips=clips)
                 except ArtifactError as error:
-                    print(f"left out: {engine_name} {', '.join(wanted)}: {error}", file=sys.stderr)
+                    print(f"left out: {shown} {', '.join(wanted)}: {error}", file=sys.stderr)
                     continue
                 for kind, outputs in wanted.items():
-                    yield Subject(engine.name, kind, partial(_engine_answer, engine, outputs))
+                    yield Subject(shown, kind, partial(_engine_answer, engine, outputs), engine.card.precision)
 
 
 def _engine_answer(
@@ -115,18 +123,20 @@ def eager_subjects(prepared: Prepared, *, device: str, precision: str) -> Iterat
 
 def compiled_subjects(prepared: Prepared, *, device: str, precision: str) -> Iterator[Subject]:
     """The joint graph compiled by inductor, weights folded; on CUDA with CUDA graphs."""
-    dtype = PRECISIONS[precision]
-    made = replace(prepared, classifier=copy.deepcopy(prepared.classifier).to(dtype))
     torch._dynamo.config.recompile_limit = 64  # programs, kinds and batch sizes share the code of _Chosen
     mode = "max-autotune" if device.startswith("cuda") else "default"
-    for kind, wanted in outputs_of(made.card).items():
-        taps = tuple(tap for tap in made.card.taps if any(name.endswith(f"_{tap.name}") for name in wanted))
-        clip = made.example_clip()
-        graph = (
-            labels_graph(made.classifier, clip_BTHWC=clip)
-            if kind == LABELS
-            else fold_weights(explain_graph(made.classifier, taps=taps, clip_BTHWC=clip))
-        )
+    for kind, wanted in outputs_of(prepared.card).items():
+        taps = tuple(tap for tap in prepared.card.taps if any(name.endswith(f"_{tap.name}") for name in wanted))
+        clip = prepared.example_clip()
+        graph: LabelsGraph | ExplainGraph
+        if kind == LABELS:
+            graph = labels_graph(prepared.classifier, clip_BTHWC=clip)
+        else:
+            graph = explain_graph(prepared.classifier, taps=taps, clip_BTHWC=clip)
+        if precision != FP32:
+            lower_precision(graph, PRECISIONS[precision])
+        if isinstance(graph, ExplainGraph):
+            graph = fold_weights(graph)
         names = output_names(LABELS_GRAPH if kind == LABELS else EXPLAIN_GRAPH, taps)
         _channels_last(graph.to(device), device=device)
         chosen = torch.compile(_Chosen(graph, [names.index(name) for name in wanted]), mode=mode)

@@ -6,7 +6,6 @@ Batches of eight requests, as a worker does it: counters and histograms in files
 import json
 import logging
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -16,9 +15,9 @@ from pathlib import Path
 from statistics import median
 
 import click
+from origin import origin
 from prometheus_client import CollectorRegistry
 
-from sum3dcam.evaluation.provenance import machine, versions
 from sum3dcam.serving.logs import log_as_json
 from sum3dcam.serving.metrics import Metrics
 from sum3dcam.serving.report import STAGES, Report
@@ -63,9 +62,7 @@ def main(output: Path) -> None:
     for what, samples in measured.items():
         print(f"{what}: {median(samples):.0f} us a request ({min(samples):.0f} to {max(samples):.0f})")
     facts = {
-        "command": shlex.join(sys.argv),
-        "machine": machine(),
-        "versions": versions(),
+        **origin(),
         "unit": "microseconds a request",
     }
     output.parent.mkdir(parents=True, exist_ok=True)

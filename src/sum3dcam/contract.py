@@ -41,6 +41,11 @@ DEFAULT_METHOD = "sum3dcam"
 # A map whose maximum is at or below this is all zero and its tap is reported "empty".
 EMPTY_MAX = 1e-20
 
+# Of a graph's convolutions and what lies between them. In bfloat16 ReLUs flip, and maps are others than float32's.
+FP32 = "fp32"
+BF16 = "bf16"
+PRECISIONS = (FP32, BF16)
+
 # What runs a graph, as a card's certificate and a reply name it. EAGER is the float32 network that was exported.
 ONNXRUNTIME = "onnxruntime"
 OPENVINO = "openvino"
@@ -148,8 +153,8 @@ class Card:
 
     `preprocessing` names how a frame becomes (size, size) pixels before the graph; mean and std are in the graph.
     `streams` are keys of STREAM_CHANNELS, whose channels lie side by side in a clip. `frames_per_second` is the rate
-    to which a video is resampled before it is cut into clips, None for its own. `parity` is the export's certificate: a
-    row for each engine that could run the file there, of `export.certificate`.
+    to which a video is resampled before it is cut into clips, None for its own. `precision` is one of PRECISIONS.
+    `parity` is the export's certificate: a row for each engine that could run the file there, of `export.certificate`.
     """
 
     graph: str
@@ -164,6 +169,7 @@ class Card:
     gates: tuple[str, ...]
     weights_sha256: str
     package_version: str
+    precision: str = FP32
     parity: tuple[Mapping[str, Any], ...] = ()
     contract_version: int = CONTRACT_VERSION
 
@@ -209,7 +215,7 @@ class Card:
                 "to_torchscript.py, to_pt2.py or to_aoti.py; export it again"
             )
         try:
-            raw = json.loads(text)
+            raw = {"precision": FP32, **json.loads(text)}  # which cards did not always say
             version = raw["contract_version"]
         except (ValueError, KeyError, TypeError) as error:
             raise ArtifactError("the artefact's card is not readable; export it again", got=text[:80]) from error

@@ -75,3 +75,10 @@ def test_a_row_is_found_by_engine_and_provider_whichever_the_device() -> None:
     assert made.parity_row("e", provider="cpu") == rows[0]
     assert made.parity_row("other", provider="cpu") is None
     assert made.parity_row("e", provider="xpu") is None
+
+
+def test_a_card_from_before_there_were_precisions_is_float32s() -> None:
+    raw = json.loads(card().to_json())
+    assert raw.pop("precision") == "fp32"
+    assert Card.from_json(json.dumps(raw)) == card()
+    assert Card.from_json(json.dumps(raw | {"precision": "bf16"})).precision == "bf16"

@@ -89,7 +89,7 @@ def test_an_engine_that_misses_says_which_figure_and_what_was_allowed(made: Prep
     row, _ = certify([runner(dimmed)], card=made.card, reference=oracle)
     assert not row["passed"]
     # The median is looked at first; the map's worst voxel is its maximum of one.
-    assert row["reason"].startswith("the median error of saliency exceeds 3.0 times eager float32's; got: ")
+    assert row["reason"].startswith("the median error of saliency exceeds 3.0 times eager fp32's; got: ")
     assert "allowed: " in row["reason"]
     assert row["saliency_max_error"] == pytest.approx(0.1, abs=1e-3)
     # Boxes do not depend on the map's scale: IoU is what a user of boxes would see of this fault.

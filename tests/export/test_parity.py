@@ -75,6 +75,7 @@ def test_a_good_engine_passes_and_its_row_says_what_was_measured(
     assert row["structure_max_error"] <= 1e-9
     assert 0 < row["logits_max_error"] <= 1e-4
     assert row["saliency_mean_error"] >= 0
+    assert row["saliency_correlation"] > 0.9999
 
 
 def test_the_reference_is_autograd(made: Prepared, oracle: Reference) -> None:

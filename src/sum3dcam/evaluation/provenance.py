@@ -47,6 +47,7 @@ def artifact_facts(artifact: Path, *, engine: Engine) -> dict[str, Any]:
         "taps": list(engine.card.tap_names),
         "gates": list(engine.card.gates),
         "weights_sha256": engine.card.weights_sha256,
+        "precision": engine.card.precision,
         "engine": engine.name,
         "provider": engine.provider,
     }

@@ -7,14 +7,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sum3dcam.contract import LABELS_GRAPH, Card
-from sum3dcam.errors import ParityError
+from sum3dcam.contract import BF16, FP32, LABELS_GRAPH, Card
+from sum3dcam.errors import ArtifactError, ParityError
 from sum3dcam.export.aoti import compile_package, write_aoti
 from sum3dcam.export.archive import labels_path
 from sum3dcam.export.certificate import Row, certify
 from sum3dcam.export.joint import explain_graph, labels_graph
 from sum3dcam.export.onnx import to_model, write_onnx
 from sum3dcam.export.parity import Reference, reference
+from sum3dcam.export.precision import lower_precision
 from sum3dcam.export.prepare import Prepared
 from sum3dcam.export.pt2 import to_program, write_pt2
 from sum3dcam.export.runners import Runner, aoti_runners, onnx_runners, pt2_runners, torchscript_runners
@@ -82,11 +83,18 @@ def export_pair(
         oracle: of this very network, from its export to another format: half of an export's time.
 
     Raises:
+        ArtifactError: a precision that the format's engines do not have.
         ParityError: a graph differs from the float64 oracle beyond tolerance.
         KeyError: another suffix.
     """
     make = CANDIDATES[output.suffix]
     classifier, card = prepared.classifier, prepared.card
+    if output.suffix == ".onnx" and card.precision != FP32:
+        raise ArtifactError(
+            "ONNX Runtime has no convolution in bfloat16; export to .pt, .pt2 or .aoti",
+            got=card.precision,
+            allowed=FP32,
+        )
     clip = prepared.example_clip()
     target = torch.zeros(len(clip), dtype=torch.int64)
     say("oracle: float64 autograd, and the joint graph against it")
@@ -102,6 +110,8 @@ def export_pair(
         ),
     ):
         say(f"parity: {path.name}")
+        if card.precision == BF16:
+            lower_precision(graph, torch.bfloat16)
         candidate = make(graph, card=unsigned, inputs=inputs)
         rows = certify(candidate.runners, card=unsigned, reference=oracle)
         own = rows[0]

@@ -30,7 +30,7 @@ TIMED_CLIPS = 6
 
 
 def certify(runners: Iterable[Runner], *, card: Card, reference: Reference) -> tuple[Row, ...]:
-    """A row for each engine, in their order, and at last eager float32's, beside which the others are held.
+    """A row for each engine, in their order, and at last eager's, beside which the others are held.
 
     An engine that fails has a row that says so: the caller decides which of them must pass.
     """

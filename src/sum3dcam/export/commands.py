@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sum3dcam.contract import FP32, PRECISIONS
 from sum3dcam.export.archive import labels_path
 from sum3dcam.export.artefacts import export_pair
 from sum3dcam.export.inspection import Inspection, describe_parameters, inspect
@@ -63,6 +64,13 @@ EXPORT_OPTIONS: Sequence[Callable[[Command], Command]] = (
         type=click.FloatRange(0, min_open=True),
         help="Resample videos to this rate before they are cut into clips [default: every frame].",
     ),
+    click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        default=FP32,
+        show_default=True,
+        help="Of the convolutions; bf16, which ONNX lacks, gives other maps: see the certificate's map correlation.",
+    ),
     click.option("--output", required=True, type=click.Path(path_type=Path)),
 )
 
@@ -99,6 +107,7 @@ def print_certificate(rows: Sequence[Mapping[str, Any]], *, name: str) -> None:
         "logits",
         "map mean",
         "map max",
+        "map corr.",
         "grids mean",
         "box IoU (least)",
         "top-1",
@@ -109,9 +118,12 @@ def print_certificate(rows: Sequence[Mapping[str, Any]], *, name: str) -> None:
     boxes = {"box_iou_mean": "{:.3f}", "box_iou_min": "({:.2f})"}
     for row in rows:
         errors = ("logits_max_error", "saliency_mean_error", "saliency_max_error", "grids_mean_error")
+        *of_logits_and_maps, of_grids = (_shown(row, key, "{:.1e}") for key in errors)
         table.add_row(
             _shown_engine(row),
-            *(_shown(row, key, "{:.1e}") for key in errors),
+            *of_logits_and_maps,
+            _shown(row, "saliency_correlation", "{:.4f}"),
+            of_grids,
             " ".join(_shown(row, key, form) for key, form in boxes.items() if key in row) or "-",
             _shown(row, "top1_agreement", "{:.0%}"),
             _shown_milliseconds(row),

@@ -118,6 +118,7 @@ def of_card(card: Card) -> Inspection:
             "gates": ", ".join(card.gates) or "none",
             "taps": {tap.name: f"{tap.channels} x {_shown_size(tap.grid_thw)}" for tap in card.taps},
             "outputs": ", ".join(card.outputs),
+            "precision": card.precision,
             "weights sha256": card.weights_sha256,
             "made by": f"sum3dcam {card.package_version}, contract {card.contract_version}",
         },

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sum3dcam import __version__
-from sum3dcam.contract import EXPLAIN_GRAPH, Card
+from sum3dcam.contract import EXPLAIN_GRAPH, FP32, Card
 from sum3dcam.errors import CheckpointError
 from sum3dcam.models import NETWORKS, Classifier, build_network, measure_taps
 from sum3dcam.models.checkpoints import DEFAULT_FUSION, WeightsCard, build_classifier, load_weights
@@ -50,6 +50,7 @@ def prepare(
     taps: Sequence[str] | None = None,
     preprocessing: str | None = None,
     frames_per_second: float | None = None,
+    precision: str = FP32,
 ) -> Prepared:
     """Builds the network from weights files or, when asked for in words, from a random seed.
 
@@ -106,6 +107,7 @@ def prepare(
             gates=card.gates,
             weights_sha256=digest,
             package_version=__version__,
+            precision=precision,
         ),
     )
 

@@ -86,6 +86,7 @@ def describe_model(engine: Engine) -> Json:
         "weights_sha256": card.weights_sha256,
         "engine": engine.name,
         "provider": engine.provider,
+        "precision": card.precision,
         # Refused at the start where the engine did not pass: a row is a pass.
         "certified": card.parity_row(engine.name, provider=engine.provider) is not None,
         "package_version": __version__,

@@ -43,13 +43,14 @@ class Settings:
     `num_threads` is per worker, 0 leaves it to the engine; `decode_processes` is per worker, 0 decodes in the worker
     itself, which a hostile file may then crash; `engines` names what runs a graph (explain, labels) in place of the
     fastest engine that is installed and certified; `max_batch_clips` is how many clips one call of the engine takes,
-    None asks for the device's default.
+    None asks for the device's default; `cuda_graph_clips` is up to how many of them a call is a recorded CUDA graph.
     """
 
     num_threads: int = 0
     decode_processes: int = 2
     engines: Mapping[str, str] = field(default_factory=dict)
     max_batch_clips: int | None = None
+    cuda_graph_clips: int = 0
     batch_seconds: float = TIME_SHARE * _DEFAULT_RESPONSE_TIMEOUT_SECONDS
     max_reply_bytes: int = _TORCHSERVE_DEFAULT_BYTES
     limits: DecodeLimits = field(default_factory=DecodeLimits)
@@ -67,7 +68,8 @@ def read_settings(model_config: Mapping[str, Any] | None, *, properties: Mapping
     for key, value in config.items():
         _number(value, key=key, lowest=_TORCHSERVE_KEYS[key])
     limit_names = {field.name for field in fields(DecodeLimits)}
-    allowed = {"num_threads", "decode_processes", "max_batch_clips", *_ENGINE_KEYS, *limit_names} - {"max_bytes"}
+    numbers = {"num_threads", "decode_processes", "max_batch_clips", "cuda_graph_clips"}
+    allowed = (numbers | _ENGINE_KEYS.keys() | limit_names) - {"max_bytes"}
     _check_keys(section, allowed=allowed, where=f"model-config.yaml, section {SECTION}")
     limits = {key: _number(value, key=key, lowest=1) for key, value in section.items() if key in limit_names}
     return Settings(
@@ -81,6 +83,7 @@ def read_settings(model_config: Mapping[str, Any] | None, *, properties: Mapping
             if "max_batch_clips" in section
             else None
         ),
+        cuda_graph_clips=_number(section.get("cuda_graph_clips", 0), key="cuda_graph_clips", lowest=0),
         batch_seconds=TIME_SHARE * config.get("responseTimeout", _DEFAULT_RESPONSE_TIMEOUT_SECONDS),
         max_reply_bytes=size_limit(properties, "max_response_size"),
         limits=DecodeLimits(max_bytes=size_limit(properties, "max_request_size"), **limits),

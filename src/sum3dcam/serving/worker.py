@@ -27,7 +27,13 @@ def start_predictor(
     """
     settings = read_settings(model_config, properties=server_properties())
     device = "cpu" if gpu_id is None else f"cuda:{gpu_id}"
-    explain, labels = load_engines(model_dir, device=device, num_threads=settings.num_threads, engines=settings.engines)
+    explain, labels = load_engines(
+        model_dir,
+        device=device,
+        num_threads=settings.num_threads,
+        engines=settings.engines,
+        cuda_graph_clips=settings.cuda_graph_clips,
+    )
     decoder = _start_decoder(frame_spec(explain.card), limits=settings.limits, processes=settings.decode_processes)
     return Predictor(explain, labels, settings=settings, decoder=decoder, version=version)
 

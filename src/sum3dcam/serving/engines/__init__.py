@@ -22,6 +22,7 @@ from sum3dcam.errors import ArtifactError
 from sum3dcam.parts import usual_outputs
 from sum3dcam.serving.engines import aoti, onnx_runtime, open_vino, pt2, torchscript
 from sum3dcam.serving.engines.engine import Engine, try_one_clip
+from sum3dcam.serving.engines.torch_engine import TorchEngine
 from sum3dcam.video.geometry import PREPROCESSING
 
 __all__ = ["LOADERS", "Engine", "load_engine", "load_engines"]
@@ -45,16 +46,18 @@ def load_engine(
     num_threads: int,
     engine: str | None = None,
     wanted: Collection[str] | None = None,
+    cuda_graph_clips: int = 0,
 ) -> Engine:
     """Loads an artefact in the engine named, or else in the fastest, holds it against its own card, and tries it.
 
     Args:
         wanted: the outputs that will mostly be asked for; what they need is ready afterwards. None: the whole graph.
+        cuda_graph_clips: batches of up to so many clips are CUDA graphs.
 
     Raises:
         ArtifactError: no card, graph and card disagree, frames this server cannot make, an engine that does not run
-            such files, the device asked for cannot be had, or the engine did not pass the parity gate there when the
-            file was exported.
+            such files, the device or the CUDA graphs asked for cannot be had, or the engine did not pass the parity
+            gate there when the file was exported.
     """
     if path.suffix not in LOADERS:
         raise ArtifactError("no engine runs this kind of file", got=path.name, allowed=sorted(LOADERS))
@@ -71,17 +74,31 @@ def load_engine(
         )
     loaded = loaders[name](path, card=card, device=device, num_threads=num_threads)
     _check_certificate(loaded, path=path)
+    if cuda_graph_clips:
+        if not isinstance(loaded, TorchEngine) or device == "cpu":
+            raise ArtifactError(
+                "CUDA graphs are had on a GPU in torch's engines alone; leave cuda_graph_clips out",
+                got=f"{loaded.name} on {loaded.provider}",
+                allowed=[f"{name} on cuda" for name in (TORCHSCRIPT, PT2)],
+            )
+        loaded.replay(max_clips=cuda_graph_clips)
     try_one_clip(loaded, outputs=wanted)
     return loaded
 
 
 def load_engines(
-    folder: Path, *, device: str, num_threads: int, engines: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    device: str,
+    num_threads: int,
+    engines: Mapping[str, str] | None = None,
+    cuda_graph_clips: int = 0,
 ) -> tuple[Engine, Engine]:
     """The explain engine and the labels engine among a folder's artefacts, told apart by their cards.
 
     Args:
         engines: graph -> the engine that runs it; a graph that is not named runs in the fastest.
+        cuda_graph_clips: as `load_engine`.
 
     Raises:
         ArtifactError: as `load_engine`; not exactly one of each; or the two are of different models.
@@ -109,6 +126,7 @@ def load_engines(
             num_threads=num_threads,
             engine=chosen.get(graph),
             wanted=usual_outputs(card),
+            cuda_graph_clips=cuda_graph_clips,
         )
         for graph, card in ((EXPLAIN_GRAPH, explain), (LABELS_GRAPH, labels))
     )

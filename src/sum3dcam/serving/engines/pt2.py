@@ -8,7 +8,7 @@ from sum3dcam.contract import CLIP, PT2, Card
 from sum3dcam.digests import file_sha256
 from sum3dcam.errors import ArtifactError
 from sum3dcam.serving.engines.engine import check_same, input_names
-from sum3dcam.serving.engines.torch_engine import TorchEngine, claim_device
+from sum3dcam.serving.engines.torch_engine import TorchEngine, claim_device, put_channels_last
 
 
 def load(path: Path, *, card: Card, device: str, num_threads: int) -> TorchEngine:
@@ -35,6 +35,8 @@ def load(path: Path, *, card: Card, device: str, num_threads: int) -> TorchEngin
         program = move_to_device_pass(program, device)
     module = program.module()
     _fold_constants(module)
+    if device != "cpu":
+        put_channels_last(module)
     return TorchEngine(module, name=PT2, card=card, device=device, sha256=file_sha256(path))
 
 

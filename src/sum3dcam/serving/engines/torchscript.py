@@ -9,7 +9,7 @@ from sum3dcam.contract import TORCHSCRIPT, Card
 from sum3dcam.digests import file_sha256
 from sum3dcam.errors import ArtifactError
 from sum3dcam.serving.engines.engine import check_same, input_names
-from sum3dcam.serving.engines.torch_engine import TorchEngine, claim_device
+from sum3dcam.serving.engines.torch_engine import TorchEngine, claim_device, put_channels_last
 
 
 def load(path: Path, *, card: Card, device: str, num_threads: int) -> TorchEngine:
@@ -34,6 +34,8 @@ def load(path: Path, *, card: Card, device: str, num_threads: int) -> TorchEngin
     returned = schema.returns[0].type
     count = len(returned.elements()) if returned.kind() == "TupleType" else 1
     check_same("number of outputs", got=[count], card=[len(card.outputs)])
+    if device != "cpu":
+        put_channels_last(module)
     return TorchEngine(
         _always_the_same(module.eval()), name=TORCHSCRIPT, card=card, device=device, sha256=file_sha256(path)
     )
