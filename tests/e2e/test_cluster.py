@@ -233,7 +233,7 @@ def test_request_whose_instance_dies_is_not_played_again(
     running.wait_whole()
     workers = {worker.pid: server for server in running.servers for worker in readiness.workers(server)}
 
-    async def ask() -> str:
+    async def ask() -> tuple[int, str]:
         async with running.senders(kind) as (http, _):
             suspended = decoders(running.servers)
             for process in suspended:
@@ -241,15 +241,17 @@ def test_request_whose_instance_dies_is_not_played_again(
             asked = asyncio.create_task(http.send(questions[0].data, {}))
             await asyncio.sleep(0.5)
             busy = [server for pid, server in workers.items() if is_busy(server.temp_dir, pid=pid)]
-            for server in busy:
-                os.kill(server.pid, signal.SIGKILL)
+            if len(busy) == 1:
+                os.kill(busy[0].pid, signal.SIGKILL)
             for process in suspended:
                 process.resume()
-            assert len(busy) == 1
-            return (await asked).code
+            return len(busy), (await asked).code
 
+    busy, code = asyncio.run(ask())
+    while busy == 2:  # the other with a canary
+        busy, code = asyncio.run(ask())
     # The other instance would have answered it.
-    assert asyncio.run(ask()) == "unreachable"
+    assert (busy, code) == (1, "unreachable")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -61,7 +61,6 @@ class Keeper:
             [read_archive(path).config for path in plan.archives], properties=read_properties(plan.config)
         )
         self._upstreams = {name: upstream(ports) for name, ports in plan.ports.items()}
-        self._down: frozenset[str] = frozenset()
         self._children: dict[str, _Child] = {}
 
     def start(self, *, timeout_seconds: float) -> None:
@@ -73,7 +72,15 @@ class Keeper:
         until = time.monotonic() + timeout_seconds
         self._temp_dir.chmod(0o755)
         copytree(self._plan.config.parent / "page", self._temp_dir / "page", ignore=ignore_patterns(".*", "README*"))
-        self._configure_proxy()
+        proxy.configure(
+            self._plan.kind,
+            edge=self._plan.edge,
+            upstreams=self._upstreams,
+            limits=self._limits,
+            templates=self._plan.config.parent,
+            run_dir=self._plan.run_dir,
+            temp_dir=self._temp_dir,
+        )
         commands = {name: self._instance_command(name) for name in self._plan.ports}
         commands[PROXY] = proxy.command(self._plan.kind, run_dir=self._plan.run_dir)
         for name, command in commands.items():
@@ -95,13 +102,7 @@ class Keeper:
             self._stop_server(name)
             self._children[name].start_again()
         if self._plan.kind == "nginx":
-            ready = self._ready()
-            # A request may wait in the queue of an instance that is not ready, where no other is.
-            down = frozenset(self._upstreams) - ready if ready else frozenset()
-            if down != self._down:
-                self._down = down
-                self._configure_proxy()
-                self._children[PROXY].send(signal.SIGHUP)
+            proxy.mark_down(self._upstreams.keys() - self._ready(), temp_dir=self._temp_dir)
         return ended
 
     def stop(self) -> None:
@@ -117,18 +118,6 @@ class Keeper:
 
     def _ready(self) -> frozenset[str]:
         return frozenset(name for name, one in self._upstreams.items() if is_ready(one))
-
-    def _configure_proxy(self) -> None:
-        proxy.configure(
-            self._plan.kind,
-            edge=self._plan.edge,
-            upstreams=self._upstreams,
-            limits=self._limits,
-            templates=self._plan.config.parent,
-            run_dir=self._plan.run_dir,
-            temp_dir=self._temp_dir,
-            down=self._down,
-        )
 
     def _instance_command(self, name: str) -> list[str]:
         """Writes the instance's own configuration; what runs it."""

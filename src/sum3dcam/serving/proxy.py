@@ -8,6 +8,7 @@ import secrets
 import shutil
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ READY_PATH = "/ready"
 # Debian's folder of daemons is not on everybody's path.
 _DAEMONS = "/usr/sbin"
 _NOBODY = "nobody"
+_DOWN = "down"
 _KEY_LINE = re.compile(r"([\w-]+)\s+([\w-]{16,})", re.ASCII)
 # Of a request's path the edge logs its first part, if it is one of these: any other may be a user's file name.
 _LOGGED_PARTS = ("invocations", "predictions", "models", r"org\.pytorch\.serve\.grpc\.inference\.InferenceAPIsService")
@@ -132,7 +134,7 @@ def find_program(kind: str) -> str:
 
 
 def command(kind: str, *, run_dir: Path) -> list[str]:
-    """Runs the proxy in the foreground with what `configure` wrote; SIGHUP makes nginx read it again."""
+    """Runs the proxy in the foreground with what `configure` wrote."""
     config = str(run_dir / TEMPLATES[kind])
     arguments = {"nginx": ["-e", "stderr", "-p", str(run_dir), "-c", config], "haproxy": ["-db", "-f", config]}
     return [find_program(kind), *arguments[kind]]
@@ -147,14 +149,13 @@ def configure(
     templates: Path,
     run_dir: Path,
     temp_dir: Path,
-    down: Collection[str] = (),
 ) -> None:
     """Writes the proxy's files to run_dir, readable by their owner alone, since they hold API keys.
 
     Args:
         templates: folder of the templates (serve_config), with the static files under `page`.
-        temp_dir: a folder that the proxy's user may enter; nginx takes bodies and the static files from it.
-        down: instances that get no request for now. HAProxy finds out by itself.
+        temp_dir: a folder that the proxy's user may enter; nginx keeps bodies there, and takes the static files and
+            what `mark_down` says from it.
 
     Raises:
         ServerError: an edge without TLS that others than this host could reach.
@@ -180,7 +181,9 @@ def configure(
         limits=limits,
         upstreams=upstreams,
         transports=("http", "grpc"),
-        down=down,
+        spareable=[names for count in range(len(upstreams) + 1) for names in combinations(upstreams, count)],
+        without=lambda names: "".join(f"_without_{name}" for name in names),
+        down_dir=temp_dir / _DOWN,
         refusals=_refusals(limits),
         ready_path=READY_PATH,
         grpc_prefix_bytes=_GRPC_PREFIX_BYTES,
@@ -191,6 +194,18 @@ def configure(
         group=group,
     )
     _write(run_dir / TEMPLATES[kind], text)
+
+
+def mark_down(names: Collection[str], *, temp_dir: Path) -> None:
+    """These instances, and no others, get no request of nginx's from now on. HAProxy finds out by itself."""
+    folder = temp_dir / _DOWN
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o755)
+    for name in names:
+        (folder / name).touch()
+    for path in folder.iterdir():
+        if path.name not in names:
+            path.unlink()
 
 
 def _write(path: Path, text: str) -> None:
