@@ -222,13 +222,16 @@ def _write_json(path: Path, outcomes: "Sequence[Outcome]") -> None:
 
 def _report(outcomes: "Sequence[Outcome]") -> None:
     from rich.console import Console
+    from rich.text import Text
 
     from sum3dcam.client.table import prediction_table
 
     console = Console()
     for outcome in outcomes:
         if outcome.prediction is not None:
-            console.print(prediction_table(click.format_filename(outcome.video), outcome.prediction))
+            # Above the table, not its title: that would be broken where the table ends.
+            console.print(Text(click.format_filename(outcome.video), style="bold"), soft_wrap=True)
+            console.print(prediction_table(outcome.prediction))
     for outcome in outcomes:
         if outcome.error is not None:
             _say_failed(outcome)

@@ -11,11 +11,11 @@ MAX_CLIPS = 20
 MAX_TUBES = 5
 
 
-def prediction_table(name: str, prediction: Prediction) -> Table:
+def prediction_table(prediction: Prediction) -> Table:
     """One row for the whole video, one per tube, one per clip and class explained: time, labels with scores, boxes in
     source pixels."""
     video = prediction.video
-    table = Table(title=Text(name), title_justify="left", title_style="bold")
+    table = Table()
     for heading in ("seconds", "frames", "labels", "explained", "boxes x1,y1,x2,y2"):
         table.add_column(heading)
     size = f"{video.width_px}x{video.height_px} px"
