@@ -68,6 +68,7 @@ TUBE_MODES = ("none", "linked", "smoothed")
 MAP_DTYPES = ("u8", "f16", "f32")
 # Of the whole reply; with delta-zlib, uint8 tensors are differences first (`wire.differences`).
 COMPRESSIONS = ("none", "zlib", "delta-zlib")
+COMPRESSED_SHARE = 4  # how many times a reply's limit its tensors may take before they are compressed to a third
 FORMATS = ("json", "safetensors")
 OPTION_KEYS = (
     "explain",

@@ -12,7 +12,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from sum3dcam.contract import CONTRACT_VERSION, DIFFERENCES_KEY, ENVELOPE_KEY
-from sum3dcam.errors import ServerError, Sum3DCamError, from_json
+from sum3dcam.errors import ServerError, Sum3DCamError, TooLargeError, from_json
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -86,18 +86,35 @@ def error_envelope(error: Sum3DCamError, *, request_id: str | None) -> dict[str,
     return {"contract_version": CONTRACT_VERSION, "status": "error", "request_id": request_id, "error": content}
 
 
-def decode_reply(body: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def decompress(body: bytes, *, max_bytes: int) -> bytes:
+    """What `compress` was given; 0 is no limit.
+
+    Raises:
+        TooLargeError: more than max_bytes, of which no more are inflated.
+        zlib.error: no whole stream.
+    """
+    stream = zlib.decompressobj()
+    plain = stream.decompress(body, max_bytes and max_bytes + 1)
+    if max_bytes and len(plain) > max_bytes:
+        raise TooLargeError("the compressed reply inflates beyond the limit", got=f"> {max_bytes}", allowed=max_bytes)
+    if not stream.eof:
+        raise zlib.error("the stream is cut off")
+    return plain
+
+
+def decode_reply(body: bytes, *, max_inflated_bytes: int = 0) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Envelope and tensors of a reply, whichever of the two forms it came in, compressed or not.
 
     Raises:
         Sum3DCamError: the typed error that an error envelope names.
+        TooLargeError: a compressed one takes more than max_inflated_bytes; 0 is no limit.
         ServerError: the bytes are no reply.
     """
     tensors: dict[str, NDArray[Any]] = {}
     try:
         # A safetensors file begins with the length of its header in 8 bytes, which here would be beyond its end.
         if body[:2] == _ZLIB and int.from_bytes(body[:8], "little") > len(body):
-            body = zlib.decompress(body)
+            body = decompress(body, max_bytes=max_inflated_bytes)
         # A safetensors header is padded to 8 bytes, so its length never begins with a brace (123).
         if body[:1] == b"{":
             envelope = json.loads(body)

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from sum3dcam.attribution.maps import build_maps
-from sum3dcam.contract import CONTRACT_VERSION, JSON_TYPE, SAFETENSORS_TYPE
-from sum3dcam.serving.codec import COMPRESSED_SHARE
+from sum3dcam.contract import COMPRESSED_SHARE, CONTRACT_VERSION, JSON_TYPE, SAFETENSORS_TYPE
 from sum3dcam.serving.predictor import Predictor
 from sum3dcam.serving.request import frame_spec
 from sum3dcam.serving.settings import Settings

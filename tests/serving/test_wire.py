@@ -1,13 +1,15 @@
 """The two forms of a reply, there and back."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 from safetensors.numpy import load
 
 from sum3dcam import wire
-from sum3dcam.errors import BadOptionError, ServerError
+from sum3dcam.client.reply import read_reply
+from sum3dcam.errors import BadOptionError, ServerError, TooLargeError
 from sum3dcam.serving.codec import encode_reply, error_reply
 
 ENVELOPE = {"contract_version": 1, "status": "ok", "model": {"name": "Jürgen"}, "clips": []}
@@ -81,6 +83,25 @@ def test_a_compressed_reply_is_read_like_any_other(format: str, compression: str
         }
     with pytest.raises(ServerError, match="no reply"):
         wire.decode_reply(packed[:-20])
+
+
+def test_a_reply_that_inflates_beyond_the_limit_is_not_inflated() -> None:
+    tensors = {"maps": np.zeros((1, 1, 16, 112, 112), np.uint8)}
+    body = encode_reply(
+        {"status": "ok"}, tensors=tensors, format="safetensors", compression="zlib", max_reply_bytes=10**6
+    ).body
+    plain = len(wire.decompress(body, max_bytes=0))
+    for limit in (plain, plain + 1, 0):
+        assert wire.decode_reply(body, max_inflated_bytes=limit)[1]["maps"].nbytes == 16 * 112 * 112
+    with pytest.raises(TooLargeError, match="inflates"):
+        wire.decode_reply(body, max_inflated_bytes=plain - 1)
+    bomb = wire.compress(bytes(2 * 10**8))
+    assert len(bomb) < 10**6
+    tracemalloc.start()
+    with pytest.raises(TooLargeError, match="inflates"):
+        read_reply(bomb, max_message_bytes=10**6)
+    assert tracemalloc.get_traced_memory()[1] < 2 * 10**7
+    tracemalloc.stop()
 
 
 def test_differences_wrap_and_are_undone() -> None:

@@ -69,7 +69,7 @@ class GrpcClient:
         with _typed_errors(attempt, route=self._route):
             call = _call(self._route, data, attempt, version=self._version)
             reply = self._stubs[attempt.place].Predictions(**call)
-        return read_reply(reply.prediction)
+        return read_reply(reply.prediction, max_message_bytes=self._route.settings["max_message_bytes"])
 
     def close(self) -> None:
         """Closes the channels."""
@@ -102,7 +102,7 @@ class AsyncGrpcClient:
         with _typed_errors(attempt, route=self._route):
             call = _call(self._route, data, attempt, version=self._version)
             reply = await self._stubs[attempt.place].Predictions(**call)
-        return read_reply(reply.prediction)
+        return read_reply(reply.prediction, max_message_bytes=self._route.settings["max_message_bytes"])
 
     async def close(self) -> None:
         """Closes the channels."""

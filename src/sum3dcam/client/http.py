@@ -183,7 +183,7 @@ def _typed_errors(attempt: Attempt) -> Iterator[None]:
 
 def _read(status: int, body: bytes, *, route: Route) -> Prediction:
     if status == httpx.codes.OK:
-        return read_reply(body)
+        return read_reply(body, max_message_bytes=route.settings["max_message_bytes"])
     raise _fault(status, body, model=route.settings["model"])
 
 

@@ -20,19 +20,23 @@ from sum3dcam.client.prediction import (
     Tube,
     Video,
 )
-from sum3dcam.contract import CONTRACT_VERSION, MAPS, STREAM_CHANNELS, stream_name
+from sum3dcam.contract import COMPRESSED_SHARE, CONTRACT_VERSION, MAPS, STREAM_CHANNELS, stream_name
 from sum3dcam.errors import ServerError
 
 
-def read_reply(body: bytes) -> Prediction:
+def read_reply(body: bytes, *, max_message_bytes: int = 0) -> Prediction:
     """The prediction in a reply's body.
+
+    Args:
+        max_message_bytes: the limit that the body has been held to, 0 for none. A compressed one may take so many bytes
+            for its envelope, and COMPRESSED_SHARE times as many for its tensors.
 
     Raises:
         Sum3DCamError: the leaf that the error envelope names, if it is one; `ServerError` if the bytes are no reply
             of this contract version.
     """
     try:
-        envelope, tensors = wire.decode_reply(body)
+        envelope, tensors = wire.decode_reply(body, max_inflated_bytes=(1 + COMPRESSED_SHARE) * max_message_bytes)
         version = envelope["contract_version"]
         if version != CONTRACT_VERSION:
             raise ServerError(

@@ -5,12 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sum3dcam import wire
-from sum3dcam.contract import JSON_TYPE, SAFETENSORS_TYPE
+from sum3dcam.contract import COMPRESSED_SHARE, JSON_TYPE, SAFETENSORS_TYPE
 from sum3dcam.errors import Sum3DCamError, TooLargeError
 
 OK = 200
-# How many times max_reply_bytes the tensors may take that are then compressed: maps shrink to a half or a third.
-COMPRESSED_SHARE = 4
 _TOO_LARGE = (
     "the reply is beyond the server's max_response_size; ask for explain=grids or boxes, map_dtype=u8, fewer classes "
     "or taps, or send a shorter video"
