@@ -135,9 +135,9 @@ bench: setup model_store/$(MODEL).mar ## Ten minutes: engines, peers and a serve
 		build/bench/serving.json --against benchmarks/results --page build/bench/report.html
 
 bench-gpu: setup ## The same for a GPU, with results for benchmarks/results; REQUIRE_GPU=1 fails where there is none
-	$(BIN)/pytest tests/serving/test_cuda.py
 	$(BIN)/python benchmarks/engines.py --device cuda:0 --model resnext101 --formats .onnx,.pt --peers --compiled \
 		--precisions fp32,bf16,fp16 --batch 1 --batch 32 --repeats 10 --output build/bench/engines-gpu.json
+	$(BIN)/pytest tests/serving/test_cuda.py
 
 # --strict: what it cannot ask about fails, too; without it a registry that does not answer looks like one that knows nothing.
 AUDIT_FLAGS ?= --strict

@@ -109,7 +109,8 @@ def main(
     card = prepared.card
     chosen = [precision for precision in precisions.split(",") if precision in contract.PRECISIONS]
     files = build_artifacts(prepared, formats=formats.split(","), precisions=chosen, folder=ARTIFACTS)
-    subjects = list(engine_subjects(files, device=device, num_threads=threads, cuda_graph_clips=max(batch_sizes)))
+    recorded = {CHECKED_CLIPS, *batch_sizes}
+    subjects = list(engine_subjects(files, device=device, num_threads=threads, cuda_graph_batches=recorded))
     for precision in precisions.split(","):
         subjects += eager_subjects(prepared, device=device, precision=precision)
         if compiled:

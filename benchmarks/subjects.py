@@ -2,7 +2,7 @@
 
 import copy
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -37,6 +37,7 @@ from sum3dcam.export.precision import lower_precision
 from sum3dcam.export.prepare import Prepared
 from sum3dcam.models import Classifier
 from sum3dcam.serving.engines import LOADERS, Engine, load_engine
+from sum3dcam.serving.engines.torch_engine import put_channels_last
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.oracle import grad_cam
@@ -68,19 +69,19 @@ def outputs_of(card: Card) -> Mapping[str, tuple[str, ...]]:
 
 
 def engine_subjects(
-    artifacts: list[Path], *, device: str, num_threads: int, cuda_graph_clips: int = 0
+    artifacts: list[Path], *, device: str, num_threads: int, cuda_graph_batches: Collection[int] = ()
 ) -> Iterator[Subject]:
     """Every engine that runs one of the files and passed its gate, in each kind; on a GPU torch's also as CUDA graphs
-    of up to so many clips."""
+    of these sizes of batches."""
     for path in artifacts:
         on_gpu = device != "cpu" and path.suffix in (".pt", ".pt2")
-        for name, clips in product(LOADERS[path.suffix], (0, cuda_graph_clips) if on_gpu else (0,)):
-            shown = f"{name}, CUDA graph" if clips else name
+        for name, batches in product(LOADERS[path.suffix], ((), cuda_graph_batches) if on_gpu else ((),)):
+            shown = f"{name}, CUDA graph" if batches else name
             kinds = dict(outputs_of(read_card(path)))
             for file, wanted in ((labels_path(path), {LABELS: kinds.pop(LABELS)}), (path, kinds)):
                 load = partial(load_engine, file, device=device, num_threads=num_threads, engine=name)
                 try:
-                    engine = load(wanted=next(iter(wanted.values())), cuda_graph_clips=clips)
+                    engine = load(wanted=next(iter(wanted.values())), cuda_graph_batches=batches)
                 except ArtifactError as error:
                     print(f"left out: {shown} {', '.join(wanted)}: {error}", file=sys.stderr)
                     continue
@@ -171,9 +172,8 @@ def _compiled_answer(
 
 def _channels_last(module: Module, *, device: str) -> Module:
     """The same module, with the weights that a GPU's convolutions like; on the CPU as it is."""
-    for weight in module.parameters():
-        if device != "cpu" and weight.dim() == 5:
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
+    if device != "cpu":
+        put_channels_last(module)
     return module
 
 

@@ -46,7 +46,8 @@ FP32 = "fp32"
 BF16 = "bf16"
 PRECISIONS = (FP32, BF16)
 
-# What runs a graph, as a card's certificate and a reply name it. EAGER is the float32 network that was exported.
+# What runs a graph, as a card's certificate and a reply name it. EAGER is the network that was exported, in float32 or,
+# where the card is of lower precision, under torch's autocast.
 ONNXRUNTIME = "onnxruntime"
 OPENVINO = "openvino"
 TORCHSCRIPT = "torchscript"
@@ -239,6 +240,8 @@ class Card:
             raw["streams"] = tuple(raw["streams"])
             raw["taps"] = tuple(Tap(**{**tap, "grid_thw": tuple(tap["grid_thw"])}) for tap in raw["taps"])
             raw["parity"] = tuple(_checked_row(row) for row in raw["parity"])
+            if raw["precision"] not in PRECISIONS:
+                raise TypeError(raw["precision"])
         except (KeyError, TypeError) as error:
             raise ArtifactError("a field of the artefact's card is of another kind; export it again") from error
         return Card(**raw)

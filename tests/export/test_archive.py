@@ -21,7 +21,7 @@ HANDLER = ROOT / "handlers" / "sum3dcam_handler.py"
 CONFIG = ROOT / "serve_config" / "model-config.yaml"
 
 
-def make_card(graph: str, *, weights_sha256: str = "0" * 64) -> Card:
+def make_card(graph: str, *, weights_sha256: str = "0" * 64, precision: str = "fp32") -> Card:
     return Card(
         graph=graph,
         model="m",
@@ -35,6 +35,7 @@ def make_card(graph: str, *, weights_sha256: str = "0" * 64) -> Card:
         gates=(),
         weights_sha256=weights_sha256,
         package_version="0",
+        precision=precision,
     )
 
 
@@ -119,8 +120,9 @@ def test_artefact_without_a_card_is_refused_and_the_old_archive_stays(
     assert (store / "served.mar").read_bytes() == old
 
 
-def test_labels_graph_of_other_weights_is_refused(artifact: Path, tmp_path: Path) -> None:
-    WRITERS[artifact.suffix](labels_path(artifact), make_card("labels", weights_sha256="1" * 64))
+@pytest.mark.parametrize("difference", [{"weights_sha256": "1" * 64}, {"precision": "bf16"}])
+def test_labels_graph_of_other_weights_is_refused(difference: dict[str, str], artifact: Path, tmp_path: Path) -> None:
+    WRITERS[artifact.suffix](labels_path(artifact), make_card("labels", **difference))
     with pytest.raises(ArtifactError, match="other weights"):
         build(artifact, tmp_path)
 

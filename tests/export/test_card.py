@@ -82,3 +82,5 @@ def test_a_card_from_before_there_were_precisions_is_float32s() -> None:
     assert raw.pop("precision") == "fp32"
     assert Card.from_json(json.dumps(raw)) == card()
     assert Card.from_json(json.dumps(raw | {"precision": "bf16"})).precision == "bf16"
+    with pytest.raises(ArtifactError, match="of another kind"):
+        Card.from_json(json.dumps(raw | {"precision": "fp8"}))

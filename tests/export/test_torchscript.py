@@ -82,3 +82,14 @@ def test_no_gradient_can_be_asked_of_it(folder: Path) -> None:
     module = torch.jit.load(str(folder / "explain.pt"))
     assert not any(parameter.requires_grad for parameter in module.parameters())
     assert "autograd" not in str(module.inlined_graph)
+
+
+@pytest.mark.parametrize("name", ["explain.pt", "labels.pt"])
+def test_convolutions_are_exact_on_any_gpu(name: str, folder: Path) -> None:
+    """A trace keeps what cuDNN was allowed when it was made, whatever its server allows."""
+    graph = torch.jit.load(str(folder / name)).inlined_graph  # to be kept while its nodes are
+    convolutions = list(graph.findAllNodes("aten::_convolution"))
+    assert convolutions
+    for node in convolutions:
+        *_, benchmark, deterministic, cudnn_enabled, allow_tf32 = (value.toIValue() for value in node.inputs())
+        assert (benchmark, deterministic, cudnn_enabled, allow_tf32) == (False, False, True, False)

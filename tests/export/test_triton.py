@@ -169,7 +169,7 @@ def test_wrong_artefacts_are_refused_and_nothing_is_written(artifact: Path, tmp_
     lonely.write_bytes(artifact.read_bytes())
     for path, said in (
         (tmp_path / "m.pt", "wants an .onnx"),
-        (mixed, "other weights"),
+        (mixed, "other weights or another precision"),
         (swapped, "explain graph is expected"),
         (lonely, "no such artefact"),
     ):

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from tests.oracle import tiny
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from sum3dcam.contract import Tap
 from sum3dcam.export.joint import explain_graph
@@ -211,3 +212,14 @@ def test_a_means_gradient_spreads_evenly(axes: tuple[int, ...], keepdim: bool) -
     (wanted,) = torch.autograd.grad(mean, values, gradient)
     got = spread_mean(gradient, axes, keepdim, list(values.shape[1:]))
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-14)
+
+
+def test_gradients_in_bfloat16_are_added_up_in_float32() -> None:
+    """A GPU adds them in the dtype that it is given, in any order; the processor here in float32 whatever that is."""
+    gradient, pooled = torch.ones(1, 1, 9, 1, 1).bfloat16(), torch.zeros(1, 1, 2, 1, 1).bfloat16()
+    indices = torch.zeros(1, 1, 9, 1, 1, dtype=torch.int64)
+    traced = make_fx(lambda *given: scatter_to_maxima(*given, [2, 1, 1]))(gradient, indices, pooled)
+    (added,) = traced.graph.find_nodes(op="call_function", target=aten.scatter_add.default)
+    assert {value.meta["val"].dtype for value in (added.args[0], added.args[3])} == {torch.float32}
+    got = traced(gradient, indices, pooled)
+    assert (got.dtype, got.flatten().tolist()) == (torch.bfloat16, [9, 0])

@@ -302,7 +302,8 @@ def test_folder_without_exactly_one_pair_is_refused(graphs: list[str], tmp_path:
 
 
 @pytest.mark.parametrize(
-    "difference", [{"weights_sha256": "1" * 64}, {"frames_per_second": 25.0}, {"preprocessing": "squash"}]
+    "difference",
+    [{"weights_sha256": "1" * 64}, {"frames_per_second": 25.0}, {"preprocessing": "squash"}, {"precision": "bf16"}],
 )
 def test_graphs_of_two_models_are_refused(difference: dict[str, Any], tmp_path: Path, write_tiny: Write) -> None:
     write_tiny(tmp_path / "a.onnx", "explain")

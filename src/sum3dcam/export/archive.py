@@ -32,8 +32,10 @@ def read_pair(artifact: Path) -> tuple[Card, Card]:
     for graph, card in ((EXPLAIN_GRAPH, explain), (LABELS_GRAPH, labels)):
         if card.graph != graph:
             raise ArtifactError(f"the {graph} graph is expected here", got=card.graph, allowed=graph)
-    if explain.weights_sha256 != labels.weights_sha256:
-        raise ArtifactError("the labels graph has other weights than the explain graph; export them again")
+    if (explain.weights_sha256, explain.precision) != (labels.weights_sha256, labels.precision):
+        raise ArtifactError(
+            "the labels graph has other weights or another precision than the explain graph; export them again"
+        )
     return explain, labels
 
 

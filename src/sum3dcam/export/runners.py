@@ -1,6 +1,7 @@
 """The engines at hand that can run a graph being exported, under the names by which a server knows them.
 
-A server runs the file with the same options (`serving.engines`): what is certified here is what is served there.
+A server runs the file with the same options (`serving.engines`): what is certified here is what is served there. On a
+GPU it also lays weights out for it and may record CUDA graphs, which order the same sums otherwise.
 """
 
 import io
@@ -119,7 +120,7 @@ def _torch(load_on: Callable[[str], Callable[..., Any]], device: str, card: Card
 
     def run(clips_BTHWC: npt.NDArray[np.uint8], targets_B: npt.NDArray[np.int64]) -> Arrays:
         given = [torch.from_numpy(array).to(device) for array in (clips_BTHWC, targets_B)]
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             values = module(*given[: 2 if card.graph == EXPLAIN_GRAPH else 1])
         named = zip(card.outputs, values, strict=True)
         return {name: tensor.cpu().numpy() for name, tensor in named if name in outputs}

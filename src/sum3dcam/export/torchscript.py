@@ -11,9 +11,13 @@ from sum3dcam.export.joint import ExplainGraph, fold_weights
 
 
 def trace(graph: nn.Module, *, inputs: tuple[torch.Tensor, ...]) -> torch.jit.ScriptModule:
-    """Traces `graph`; the flipped weights of its backward are stored, not derived at each call."""
+    """Traces `graph`; the flipped weights of its backward are stored, not derived at each call.
+
+    A trace keeps what cuDNN is allowed now, whoever runs it: exact float32, as it is certified.
+    """
     folded = fold_weights(graph) if isinstance(graph, ExplainGraph) else graph
-    with torch.no_grad(), warnings.catch_warnings():
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with torch.no_grad(), exact, warnings.catch_warnings():
         # TorchScript is deprecated upstream; it is exported because its users ask for it.
         warnings.simplefilter("ignore")
         # The parity gate checks the traced graph, on batch sizes it was not traced with.

@@ -53,10 +53,14 @@ def transpose_weight(weight: Tensor, groups: int) -> Tensor:
 def scatter_to_maxima(gradient: Tensor, indices: Tensor, pooled_from: Tensor, sizes: Sequence[int]) -> Tensor:
     """Max pooling's input gradient: each window's gradient goes to its maximum; windows overlap, so they add up.
 
+    They add up in float32 at least: a GPU adds in any order, and would round after each.
     `sizes` are (t,h,w) of `pooled_from`.
     """
-    zeros = torch.zeros_like(pooled_from.flatten(2))
-    summed = zeros.scatter_add(2, indices.flatten(2), gradient.flatten(2))
+    low = gradient.dtype if gradient.dtype.itemsize < torch.float32.itemsize else None
+    zeros = torch.zeros_like(pooled_from.flatten(2), dtype=torch.float32 if low else None)
+    summed = zeros.scatter_add(2, indices.flatten(2), gradient.flatten(2).float() if low else gradient.flatten(2))
+    if low:
+        summed = summed.to(low)
     gradient_back: Tensor = summed.unflatten(2, list(sizes))
     return gradient_back
 

@@ -32,7 +32,7 @@ def start_predictor(
         device=device,
         num_threads=settings.num_threads,
         engines=settings.engines,
-        cuda_graph_clips=settings.cuda_graph_clips,
+        cuda_graph_batches=range(1, settings.cuda_graph_clips + 1),
     )
     decoder = _start_decoder(frame_spec(explain.card), limits=settings.limits, processes=settings.decode_processes)
     return Predictor(explain, labels, settings=settings, decoder=decoder, version=version)

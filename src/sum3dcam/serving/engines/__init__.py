@@ -46,13 +46,13 @@ def load_engine(
     num_threads: int,
     engine: str | None = None,
     wanted: Collection[str] | None = None,
-    cuda_graph_clips: int = 0,
+    cuda_graph_batches: Collection[int] = (),
 ) -> Engine:
     """Loads an artefact in the engine named, or else in the fastest, holds it against its own card, and tries it.
 
     Args:
         wanted: the outputs that will mostly be asked for; what they need is ready afterwards. None: the whole graph.
-        cuda_graph_clips: batches of up to so many clips are CUDA graphs.
+        cuda_graph_batches: sizes of batches that are recorded as CUDA graphs.
 
     Raises:
         ArtifactError: no card, graph and card disagree, frames this server cannot make, an engine that does not run
@@ -74,16 +74,26 @@ def load_engine(
         )
     loaded = loaders[name](path, card=card, device=device, num_threads=num_threads)
     _check_certificate(loaded, path=path)
-    if cuda_graph_clips:
-        if not isinstance(loaded, TorchEngine) or device == "cpu":
-            raise ArtifactError(
-                "CUDA graphs are had on a GPU in torch's engines alone; leave cuda_graph_clips out",
-                got=f"{loaded.name} on {loaded.provider}",
-                allowed=[f"{name} on cuda" for name in (TORCHSCRIPT, PT2)],
-            )
-        loaded.replay(max_clips=cuda_graph_clips)
     try_one_clip(loaded, outputs=wanted)
+    if cuda_graph_batches:
+        _record(loaded, cuda_graph_batches)
     return loaded
+
+
+def _record(engine: Engine, batch_sizes: Collection[int]) -> None:
+    if not isinstance(engine, TorchEngine) or engine.provider == "cpu":
+        raise ArtifactError(
+            "CUDA graphs are had on a GPU in torch's engines alone; leave cuda_graph_clips out",
+            got=f"{engine.name} on {engine.provider}",
+            allowed=[f"{name} on cuda" for name in (TORCHSCRIPT, PT2)],
+        )
+    try:
+        engine.replay(batch_sizes)
+    except RuntimeError as error:
+        raise ArtifactError(
+            "the CUDA graphs cannot be recorded; ask for fewer with cuda_graph_clips, or leave it out",
+            got=str(error).strip(),
+        ) from error
 
 
 def load_engines(
@@ -92,13 +102,13 @@ def load_engines(
     device: str,
     num_threads: int,
     engines: Mapping[str, str] | None = None,
-    cuda_graph_clips: int = 0,
+    cuda_graph_batches: Collection[int] = (),
 ) -> tuple[Engine, Engine]:
     """The explain engine and the labels engine among a folder's artefacts, told apart by their cards.
 
     Args:
         engines: graph -> the engine that runs it; a graph that is not named runs in the fastest.
-        cuda_graph_clips: as `load_engine`.
+        cuda_graph_batches: as `load_engine`.
 
     Raises:
         ArtifactError: as `load_engine`; not exactly one of each; or the two are of different models.
@@ -114,9 +124,9 @@ def load_engines(
     explain, labels = (cards[paths[graph]] for graph in (EXPLAIN_GRAPH, LABELS_GRAPH))
     if _model_facts(explain) != _model_facts(labels):
         raise ArtifactError(
-            "the explain graph and the labels graph are of different models; export them again",
-            got=labels.model,
-            allowed=explain.model,
+            "the explain graph and the labels graph are of different models or precisions; export them again",
+            got=f"{labels.model} {labels.precision}",
+            allowed=f"{explain.model} {explain.precision}",
         )
     chosen = engines or {}
     explain_engine, labels_engine = (
@@ -126,7 +136,7 @@ def load_engines(
             num_threads=num_threads,
             engine=chosen.get(graph),
             wanted=usual_outputs(card),
-            cuda_graph_clips=cuda_graph_clips,
+            cuda_graph_batches=cuda_graph_batches,
         )
         for graph, card in ((EXPLAIN_GRAPH, explain), (LABELS_GRAPH, labels))
     )
@@ -163,4 +173,4 @@ def _check_certificate(engine: Engine, *, path: Path) -> None:
 
 def _model_facts(card: Card) -> tuple[object, ...]:
     seen = (card.clip_shape_THWC, card.streams, card.preprocessing, card.frames_per_second)
-    return (card.model, card.labels, *seen, card.weights_sha256)
+    return (card.model, card.labels, *seen, card.weights_sha256, card.precision)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sum3dcam.contract import CLIP, TARGET, Card
+from sum3dcam.contract import CLIP, TARGET, TOP_CLASS, Card
 from sum3dcam.errors import ArtifactError
 from sum3dcam.parts import part_outputs
-from sum3dcam.serving.engines.cuda_graph import CudaGraphs
+from sum3dcam.serving.engines.cuda_graph import CudaGraphs, Recorder
 from sum3dcam.serving.engines.engine import Arrays, input_names
 
 
@@ -29,9 +29,18 @@ class TorchEngine:
         self._call = call
         self._inputs = input_names(card)
 
-    def replay(self, *, max_clips: int) -> None:
-        """From now on batches of up to so many clips are recorded CUDA graphs, replayed; the device must be a GPU."""
-        self._call = CudaGraphs(self._call, max_clips=max_clips)
+    def replay(self, batch_sizes: Collection[int]) -> None:
+        """From now on batches of these sizes are recorded CUDA graphs, replayed; the device must be a GPU.
+
+        Raises:
+            RuntimeError: a call cannot be recorded, or the GPU's memory does not hold them all.
+        """
+        import torch
+
+        one = {CLIP: np.zeros((1, *self.card.clip_shape_THWC), np.uint8), TARGET: np.array([TOP_CLASS])}
+        with torch.inference_mode():
+            tensors = tuple(torch.from_numpy(one[name]).to(self.provider) for name in self._inputs)
+            self._call = CudaGraphs(self._call, tensors, batch_sizes=batch_sizes, record=Recorder(self.provider))
 
     def run(
         self, clip_BTHWC: NDArray[np.uint8], *, target_B: NDArray[np.int64], outputs: Collection[str] | None = None
