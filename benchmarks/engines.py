@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from origin import origin
 from report import engines_table
 from rich.console import Console
-from roof import measure_roof
+from roof import Roof, measure_roof
 from subjects import (
     LABELS,
     LAYERS,
@@ -127,9 +127,9 @@ def main(
     # The peers have no word for the top class.
     targets_N = np.random.default_rng(SEED).integers(0, len(card.labels), len(clips_NTHWC))
     subjects = same_answers(subjects, clips_NTHWC, targets_N, prepared=prepared)
-    roofs = [measure_roof(device)]
-    timings = time_interleaved(subjects, clips_NTHWC, targets_N, batch_sizes=batch_sizes, repeats=repeats)
-    roofs.append(measure_roof(device))
+    timings, roofs = time_interleaved(
+        subjects, clips_NTHWC, targets_N, batch_sizes=batch_sizes, repeats=repeats, device=device
+    )
     report = {
         **origin(),
         "model": card.model,
@@ -215,13 +215,16 @@ def time_interleaved(
     *,
     batch_sizes: Iterable[int],
     repeats: int,
-) -> list[Timing]:
-    """Every subject once at every batch size, then all again: what disturbs the machine disturbs all of them.
+    device: str,
+) -> tuple[list[Timing], list[Roof]]:
+    """The roofs, then every subject once at every batch size, then all again: what disturbs the machine disturbs all.
 
     Each has a call before the one that counts: the first after a pause takes a quarter longer.
     """
     timings = [Timing(subject, batch, []) for subject in subjects for batch in batch_sizes]
+    roofs = []
     for _ in tqdm(range(repeats), desc="rounds", unit="round"):
+        roofs.append(measure_roof(device))
         for timing in timings:
             given = clips_NTHWC[: timing.batch], targets_N[: timing.batch]
             time.sleep(SETTLE_SECONDS)
@@ -229,7 +232,7 @@ def time_interleaved(
             began = time.perf_counter()
             timing.subject.run(*given)
             timing.samples.append((time.perf_counter() - began) / timing.batch)
-    return timings
+    return timings, roofs
 
 
 def count_flop(prepared: Prepared) -> Mapping[str, int]:
