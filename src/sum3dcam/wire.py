@@ -96,7 +96,11 @@ def decompress(body: bytes, *, max_bytes: int) -> bytes:
     stream = zlib.decompressobj()
     plain = stream.decompress(body, max_bytes and max_bytes + 1)
     if max_bytes and len(plain) > max_bytes:
-        raise TooLargeError("the compressed reply inflates beyond the limit", got=f"> {max_bytes}", allowed=max_bytes)
+        raise TooLargeError(
+            "the compressed reply inflates beyond the limit; ask for less, or raise it",
+            got=f"more than {max_bytes} bytes",
+            allowed=max_bytes,
+        )
     if not stream.eof:
         raise zlib.error("the stream is cut off")
     return plain

@@ -46,12 +46,15 @@ def test_a_stall_shows_in_all_requests_intended_meanwhile(serve) -> None:
             began = time.perf_counter()
             return await open_loop(lambda serial: sender.send(b"video", {}), times=times, seconds=seconds)
 
-    run = asyncio.run(main())
+    for _ in range(3):
+        run = asyncio.run(main())
+        if run.late_sends < 0.1 * len(times):  # or the machine was too busy to send, which says nothing
+            break
     assert [sample.intended for sample in run.samples] == times
-    # Sends do not wait for answers, or hardly one would have left before the stall ended.
+    # Sends do not wait for answers: they went on all through the stall.
     stalled = [sample for sample in run.samples if begins <= sample.intended < ends]
     assert len(stalled) > 80
-    assert sum(sample.sent < ends - SLACK_SECONDS for sample in stalled) > 0.3 * len(stalled)
+    assert sum(sample.sent < ends - SLACK_SECONDS for sample in stalled) > 0.7 * len(stalled)
     # Whatever else slows this machine, none of them was answered before the stall's end. (Those of its first moments
     # may have been sent just before it.)
     wanted = [max(ends - at, 0.0) if begins + SLACK_SECONDS <= at < ends else 0.0 for at in times]

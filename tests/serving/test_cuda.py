@@ -54,9 +54,9 @@ def clips(batch: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize(("precision", "allowed", "again_allowed"), [("fp32", 1e-3, 1e-5), ("bf16", 0.5, 1e-2)])
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", 1e-3), ("bf16", 0.5)])
 def test_a_gpu_gives_the_processors_answers_and_cuda_graphs_the_gpus(
-    precision: str, allowed: float, again_allowed: float, suffix: str, device: str, exported: Callable[[str, str], Path]
+    precision: str, allowed: float, suffix: str, device: str, exported: Callable[[str, str], Path]
 ) -> None:
     path = exported(precision, suffix)
     on_cpu = load_engine(path, device="cpu", num_threads=1)
@@ -69,8 +69,7 @@ def test_a_gpu_gives_the_processors_answers_and_cuda_graphs_the_gpus(
         for name, values in wanted.items():
             if name != EXPLAINED:
                 assert tiny.relative_error(got[name], values) <= allowed, name
-                # Not to the bit: some of cuDNN's kernels add in any order.
-                assert tiny.relative_error(again[name], got[name]) <= again_allowed, name
+                np.testing.assert_allclose(again[name], got[name], rtol=1e-5, atol=1e-6 * np.abs(values).max())
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -84,11 +83,9 @@ def test_weights_in_channels_last_give_the_same_answers(suffix: str, exported: C
         wanted = module(clip, target)
         put_channels_last(module)
         got = module(clip, target)
-    # Those of one voxel are laid out either way.
-    kernels = [
-        weight for weight in (*module.parameters(), *module.buffers()) if weight.dim() == 5 and weight[0, 0].numel() > 1
-    ]
-    assert len(kernels) > 5
+    kernels = [weight for weight in (*module.parameters(), *module.buffers()) if weight.dim() == 5]
+    assert len(kernels) > 10
+    assert len([weight for weight in kernels if weight[0, 0].numel() > 1]) >= 7  # those of one voxel lie so either way
     assert all(weight.is_contiguous(memory_format=torch.channels_last_3d) for weight in kernels)
     for value, expected in zip(got, wanted, strict=True):
         torch.testing.assert_close(value, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))

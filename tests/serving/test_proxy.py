@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from http.client import HTTPResponse
@@ -28,6 +29,7 @@ from sum3dcam.serving.settings import read_settings
 TEMPLATES = Path(__file__).resolve().parents[2] / "serve_config"
 KINDS = tuple(proxy.TEMPLATES)
 KEY = "a-key-of-20-letters_"
+SERVICE = "org.pytorch.serve.grpc.inference.InferenceAPIsService"
 SECRET = "Nobody-May-Read-This.mp4"
 EDGE = Edge(host="127.0.0.1", http_port=18000, grpc_port=17000, api_keys={KEY: "someone"})
 UPSTREAMS = {
@@ -120,7 +122,7 @@ def test_logs_hold_nothing_that_users_send(kind: str, tmp_path: Path) -> None:
                     refused = http.post(f"/models/m/invoke?target={SECRET}", content=body)
                     assert refused.json()["error"]["code"] in ("overloaded", "unreachable", "too_large")
             with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
-                for service in ("org.pytorch.serve.grpc.inference.InferenceAPIsService", SECRET):
+                for service in (SERVICE, SECRET):
                     with pytest.raises(grpc.RpcError):
                         channel.unary_unary(f"/{service}/{SECRET}")(b"", timeout=20, metadata=[("x-api-key", KEY)])
             with closing(socket.create_connection(("127.0.0.1", http_port), timeout=20)) as raw:
@@ -134,7 +136,7 @@ def test_logs_hold_nothing_that_users_send(kind: str, tmp_path: Path) -> None:
     logged = [json.loads(line) for text in logs.values() for line in text.splitlines() if line.startswith("{")]
     assert len(logged) >= 9
     parts = {line["request"].split(" ")[-1] for line in logged}
-    assert parts - {"/", "-"} == {"/models", "/org.pytorch.serve.grpc.inference.InferenceAPIsService"}
+    assert parts - {"/", "-"} == {"/models", f"/{SERVICE}"}
 
 
 def wait_listening(port: int) -> None:
@@ -159,13 +161,17 @@ def test_nginx_spares_who_is_down_and_breaks_no_connection_for_it(instances: dic
         with (
             subprocess.Popen(proxy.command("nginx", run_dir=folder)) as process,
             socket.socket() as kept,
+            grpc.insecure_channel(f"127.0.0.1:{grpc_port}", options=[("grpc.enable_http_proxy", 0)]) as channel,
         ):
+            call = channel.unary_unary(f"/{SERVICE}/Predictions")
             try:
                 wait_listening(http_port)
                 kept.connect(("127.0.0.1", http_port))
                 for down, answering in (("", "ab"), ("a", "b"), ("b", "a"), ("ab", "ab"), ("", "ab")):
                     proxy.mark_down(down, temp_dir=folder)
                     assert {ask(kept) for _ in range(6)} == set(answering), down
+                    said = {call(b"", timeout=20, metadata=[("x-api-key", KEY)]).decode() for _ in range(6)}
+                    assert said == set(answering), down
             finally:
                 process.terminate()
 
@@ -181,7 +187,7 @@ def ask(kept: socket.socket) -> str:
 
 @pytest.fixture
 def instances() -> Iterator[dict[str, Upstream]]:
-    """Two servers that answer with their names."""
+    """Two servers that answer with their names, over both transports."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -202,7 +208,14 @@ def instances() -> Iterator[dict[str, Upstream]]:
             stack.callback(server.shutdown)
             Thread(target=server.serve_forever).start()
             names[server.server_port] = name
-            upstreams[name] = replace(UPSTREAMS[name], http=f"127.0.0.1:{server.server_port}")
+            methods = {"Predictions": grpc.unary_unary_rpc_method_handler(lambda data, call, name=name: name.encode())}
+            calls = grpc.server(ThreadPoolExecutor(1), [grpc.method_handlers_generic_handler(SERVICE, methods)])
+            grpc_port = calls.add_insecure_port("127.0.0.1:0")
+            calls.start()
+            stack.callback(calls.stop, None)
+            upstreams[name] = replace(
+                UPSTREAMS[name], http=f"127.0.0.1:{server.server_port}", grpc=f"127.0.0.1:{grpc_port}"
+            )
         yield upstreams
 
 

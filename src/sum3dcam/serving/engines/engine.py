@@ -42,6 +42,11 @@ def input_names(card: Card) -> tuple[str, ...]:
     return (CLIP, TARGET) if card.graph == EXPLAIN_GRAPH else (CLIP,)
 
 
+def one_clip(card: Card) -> Mapping[str, NDArray[Any]]:
+    """A black clip (1,T,H,W,C) uint8 of the card's shape and the top class as its target (1,) int64, by their names."""
+    return {CLIP: np.zeros((1, *card.clip_shape_THWC), np.uint8), TARGET: np.array([TOP_CLASS])}
+
+
 def check_same(what: str, *, got: Sequence[object], card: Sequence[object]) -> None:
     """Raises ArtifactError where the graph and its card disagree."""
     if tuple(got) != tuple(card):
@@ -56,9 +61,9 @@ def try_one_clip(engine: Engine, *, outputs: Collection[str] | None) -> None:
     Raises:
         ArtifactError: it does not run.
     """
-    clip = np.zeros((1, *engine.card.clip_shape_THWC), np.uint8)
+    given = one_clip(engine.card)
     try:
-        engine.run(clip, target_B=np.array([TOP_CLASS]), outputs=outputs)
+        engine.run(given[CLIP], target_B=given[TARGET], outputs=outputs)
     except ArtifactError:
         raise
     except Exception as error:

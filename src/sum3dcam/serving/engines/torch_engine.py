@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sum3dcam.contract import CLIP, TARGET, TOP_CLASS, Card
+from sum3dcam.contract import CLIP, TARGET, Card
 from sum3dcam.errors import ArtifactError
 from sum3dcam.parts import part_outputs
 from sum3dcam.serving.engines.cuda_graph import CudaGraphs, Recorder
-from sum3dcam.serving.engines.engine import Arrays, input_names
+from sum3dcam.serving.engines.engine import Arrays, input_names, one_clip
 
 
 class TorchEngine:
@@ -37,7 +37,7 @@ class TorchEngine:
         """
         import torch
 
-        one = {CLIP: np.zeros((1, *self.card.clip_shape_THWC), np.uint8), TARGET: np.array([TOP_CLASS])}
+        one = one_clip(self.card)
         with torch.inference_mode():
             tensors = tuple(torch.from_numpy(one[name]).to(self.provider) for name in self._inputs)
             self._call = CudaGraphs(self._call, tensors, batch_sizes=batch_sizes, record=Recorder(self.provider))
